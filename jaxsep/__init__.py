@@ -1,0 +1,3 @@
+"""Music source separation in JAX."""
+
+__version__ = "0.1.0"

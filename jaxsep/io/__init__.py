@@ -1,0 +1,1 @@
+"""The outside world: sound files, model files, downloads."""

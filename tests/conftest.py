@@ -1,0 +1,20 @@
+"""A strict session: no silent rank promotion, fixed seeds, one place for shared fixtures."""
+
+import jax
+import numpy as np
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """The same numbers in every run of every test."""
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def x64():
+    """Double precision for the length of one test."""
+    with jax.enable_x64(True):
+        yield
