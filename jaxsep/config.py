@@ -1,0 +1,134 @@
+"""Settings as frozen dataclasses: checked when made, hashable, equal after a trip through JSON."""
+
+import math
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
+
+__all__ = ["OpenUnmixConfig"]
+
+
+def _check_count(name: str, value: object, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name}: expected an int of at least {least}, got {value!r}")
+    if value < least:
+        raise ValueError(f"{name}: expected an int of at least {least}, got {value}")
+
+
+def _check_positive(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name}: expected a positive number, got {value!r}")
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{name}: expected a positive number, got {value}")
+
+
+class _JsonRoundTrip:
+    """Makes a flat dataclass a JSON object and back; a key that is no field is an error."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as a JSON object, ready for `json.dump`."""
+        return asdict(self)  # type: ignore[call-overload]
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """The configuration that `to_json` made ``values`` from; fields left out keep their defaults.
+
+        Raises:
+            ValueError: ``values`` has a key that is no field, or a value out of range.
+            TypeError: ``values`` is no JSON object, or a value has the wrong type.
+        """
+        if not isinstance(values, Mapping):
+            raise TypeError(f"{cls.__name__}: expected a JSON object, got {type(values).__name__}")
+        known = [field.name for field in fields(cls)]  # type: ignore[arg-type]
+        unknown = [str(key) for key in values if key not in known]
+        if unknown:
+            raise ValueError(
+                f"{cls.__name__}: expected only the keys {', '.join(known)}; got also {', '.join(unknown)}"
+            )
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class OpenUnmixConfig(_JsonRoundTrip):
+    """Sizes of an Open-Unmix network and of the STFT whose magnitudes it reads.
+
+    Attributes:
+        n_channels: audio channels, at least 1.
+        n_fft: samples in a frame of the STFT, at least 2.
+        hop_length: samples between two frames, 1 to ``n_fft``.
+        sample_rate: of the audio, in Hz.
+        hidden_size: width of the dense layers; even if ``bidirectional``, because each direction of the
+            LSTM takes half of it.
+        n_layers: layers of the LSTM, at least 1.
+        bidirectional: False for an LSTM that runs forward in time only.
+        bandwidth: the network reads the bins up to this frequency in Hz; None reads them all. Its output
+            always covers all bins.
+
+    Example:
+        >>> config = OpenUnmixConfig()
+        >>> config.n_bins, config.max_bin
+        (2049, 1487)
+        >>> OpenUnmixConfig.from_json(config.to_json()) == config
+        True
+    """
+
+    n_channels: int = 2
+    n_fft: int = 4096
+    hop_length: int = 1024
+    sample_rate: float = 44100.0
+    hidden_size: int = 512
+    n_layers: int = 3
+    bidirectional: bool = True
+    bandwidth: float | None = 16000.0
+
+    def __post_init__(self) -> None:
+        _check_count("n_channels", self.n_channels, 1)
+        _check_count("n_fft", self.n_fft, 2)
+        _check_count("hop_length", self.hop_length, 1)
+        _check_positive("sample_rate", self.sample_rate)
+        _check_count("hidden_size", self.hidden_size, 1)
+        _check_count("n_layers", self.n_layers, 1)
+        if not isinstance(self.bidirectional, bool):
+            raise TypeError(f"bidirectional: expected True or False, got {self.bidirectional!r}")
+        if self.bandwidth is not None:
+            _check_positive("bandwidth", self.bandwidth)
+        if self.hop_length > self.n_fft:
+            raise ValueError(f"hop_length: expected at most n_fft = {self.n_fft}, got {self.hop_length}")
+        if self.bidirectional and self.hidden_size % 2:
+            raise ValueError(
+                f"hidden_size: expected an even number for a bidirectional LSTM, got {self.hidden_size}"
+            )
+
+    @classmethod
+    def from_max_bin(cls, max_bin: int, **values: Any) -> Self:
+        """The configuration whose network reads exactly ``max_bin`` bins; ``values`` are the other fields.
+
+        The bandwidth is the frequency of the last bin read, or None where all are.
+
+        Example:
+            >>> OpenUnmixConfig.from_max_bin(1487).max_bin
+            1487
+        """
+        everything = cls(bandwidth=None, **values)
+        if not 1 <= max_bin <= everything.n_bins:
+            raise ValueError(f"max_bin: expected 1 to n_bins = {everything.n_bins}, got {max_bin}")
+        if max_bin == everything.n_bins:
+            return everything
+        # A bandwidth is positive: half a bin keeps just the first one, the constant.
+        last = max(max_bin - 1, 0.5)
+        return cls(bandwidth=last * everything.sample_rate / everything.n_fft, **values)
+
+    @property
+    def n_bins(self) -> int:
+        """Bins of the one-sided spectrum, the network's output."""
+        return self.n_fft // 2 + 1
+
+    @property
+    def max_bin(self) -> int:
+        """Bins that the network reads: those whose frequency is at most ``bandwidth``."""
+        if self.bandwidth is None:
+            return self.n_bins
+        return bisect_right(
+            range(self.n_bins), self.bandwidth, key=lambda k: k * self.sample_rate / self.n_fft
+        )

@@ -1,0 +1,267 @@
+"""Open-Unmix: a three-layer BiLSTM that estimates the magnitudes of one source from those of the mixture.
+
+``magnitude → crop, standardise → dense, tanh → BiLSTM → dense, relu → dense → mask → × magnitude``
+
+:func:`init`, :func:`apply` and :func:`apply_train` are pure functions of a dict of arrays; the Flax module
+behind them is the only one in this library, so that everything else sees arrays. :func:`encode`,
+:func:`layers` and :func:`decode` are the same net cut where its sequences are narrow, for running it piece
+by piece.
+
+Source: F.-R. Stöter, S. Uhlich, A. Liutkus, Y. Mitsufuji, "Open-Unmix - A Reference Implementation for Music
+Source Separation", Journal of Open Source Software 4(41), 2019.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from jaxsep import lstm
+from jaxsep.config import OpenUnmixConfig
+
+__all__ = [
+    "OpenUnmix",
+    "OpenUnmixConfig",
+    "Variables",
+    "apply",
+    "apply_train",
+    "decode",
+    "encode",
+    "init",
+    "layers",
+]
+
+Variables = Mapping[str, Any]
+"""``{"params": {...}, "batch_stats": {...}}``, nested dicts of arrays."""
+
+BATCH_NORM_EPS = 1e-5
+BATCH_NORM_MOMENTUM = 0.1  # torch's: the weight of the new batch
+DROPOUT = 0.4
+
+# torch's kaiming-uniform with a = sqrt(5): uniform within ±1 / sqrt(fan_in).
+_dense_init = nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform")
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation with torch's statistics: the running variance is the unbiased one."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch frame feature"], *, train: bool) -> Array:
+        """Normalise over batch and frames; in training with their own statistics, which are also kept."""
+        features = x.shape[-1:]
+        scale = self.param("scale", nn.initializers.ones, features)
+        bias = self.param("bias", nn.initializers.zeros, features)
+        mean = self.variable("batch_stats", "mean", jnp.zeros, features)
+        var = self.variable("batch_stats", "var", jnp.ones, features)
+        if train:
+            # Two passes: E[x²] - E[x]² loses the variance of features far from zero to rounding.
+            batch_mean = jnp.mean(x, axis=(0, 1))
+            batch_var = jnp.mean((x - batch_mean[None, None]) ** 2, axis=(0, 1))
+            n = x.shape[0] * x.shape[1]
+            keep, new = 1.0 - BATCH_NORM_MOMENTUM, BATCH_NORM_MOMENTUM
+            mean.value = keep * mean.value + new * batch_mean
+            var.value = keep * var.value + new * batch_var * (n / max(1, n - 1))
+        else:
+            batch_mean, batch_var = mean.value, var.value
+        gain = scale / jnp.sqrt(batch_var + BATCH_NORM_EPS)
+        return (x - batch_mean[None, None]) * gain[None, None] + bias[None, None]
+
+
+class LSTMLayer(nn.Module):
+    """Holds the parameters of one (bi)directional layer; the computation is :mod:`jaxsep.lstm`'s."""
+
+    hidden_size: int
+    n_directions: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch frame feature"]) -> Array:
+        """Run the layer over whole sequences."""
+
+        def draw(key: Array, shape: tuple[int, ...]) -> Array:
+            return lstm.draw(shape, self.hidden_size, key=key)
+
+        shapes = lstm.param_shapes(x.shape[-1], self.hidden_size, self.n_directions)._asdict()
+        params = {name: self.param(name, draw, shape) for name, shape in shapes.items()}
+        return lstm.bilstm(lstm.LSTMParams(**params), x)
+
+
+class LSTMStack(nn.Module):
+    """Layers on top of each other, with dropout between them."""
+
+    config: OpenUnmixConfig
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch frame feature"], *, dropout: float) -> Array:
+        """Run all layers over whole sequences."""
+        n_directions = 2 if self.config.bidirectional else 1
+        for index in range(self.config.n_layers):
+            if index > 0 and dropout > 0:
+                x = nn.Dropout(dropout, deterministic=False)(x)
+            x = LSTMLayer(self.config.hidden_size // n_directions, n_directions, name=f"layer_{index}")(x)
+        return x
+
+
+class OpenUnmix(nn.Module):
+    """The net of one target. Magnitudes are ``(batch, channel, freq, frame)``."""
+
+    config: OpenUnmixConfig
+
+    def setup(self) -> None:
+        """Name the parts as open-unmix's own state dict does."""
+        config = self.config
+        self.input_mean = self.param("input_mean", nn.initializers.zeros, (config.max_bin,))
+        self.input_scale = self.param("input_scale", nn.initializers.ones, (config.max_bin,))
+        self.output_mean = self.param("output_mean", nn.initializers.ones, (config.n_bins,))
+        self.output_scale = self.param("output_scale", nn.initializers.ones, (config.n_bins,))
+        self.fc1 = nn.Dense(config.hidden_size, use_bias=False, kernel_init=_dense_init)
+        self.fc2 = nn.Dense(config.hidden_size, use_bias=False, kernel_init=_dense_init)
+        self.fc3 = nn.Dense(config.n_channels * config.n_bins, use_bias=False, kernel_init=_dense_init)
+        self.bn1, self.bn2, self.bn3 = BatchNorm(), BatchNorm(), BatchNorm()
+        self.lstm = LSTMStack(config)
+
+    def __call__(self, magnitude: Array, *, train: bool, dropout: float) -> Array:
+        """Magnitudes of the mixture to magnitudes of the target."""
+        x = self.encode(magnitude, train=train)
+        return self.decode(x, self.lstm(x, dropout=dropout), magnitude, train=train)
+
+    def encode(self, magnitude: Array, *, train: bool) -> Float[Array, "batch frame hidden"]:
+        """From magnitudes to the LSTM's input."""
+        batch, channels, _, frames = magnitude.shape
+        x = jnp.transpose(magnitude[:, :, : self.config.max_bin], (0, 3, 1, 2))
+        x = (x + self.input_mean[None, None, None]) * self.input_scale[None, None, None]
+        x = self.fc1(x.reshape(batch, frames, channels * self.config.max_bin))
+        return jnp.tanh(self.bn1(x, train=train))
+
+    def decode(self, x: Array, recurrent: Array, magnitude: Array, *, train: bool) -> Array:
+        """From the LSTM's input and output, through a mask, to the target's magnitudes."""
+        batch, channels, bins, frames = magnitude.shape
+        x = jnp.concatenate([x, recurrent], axis=-1)
+        x = nn.relu(self.bn2(self.fc2(x), train=train))
+        x = self.bn3(self.fc3(x), train=train).reshape(batch, frames, channels, bins)
+        mask = nn.relu(x * self.output_scale[None, None, None] + self.output_mean[None, None, None])
+        return jnp.transpose(mask, (0, 2, 3, 1)) * magnitude
+
+
+def init(config: OpenUnmixConfig, *, key: Array) -> Variables:
+    """Fresh variables, drawn from the distributions that torch draws from.
+
+    Args:
+        config: sizes of the net.
+        key: PRNG key.
+
+    Returns:
+        ``{"params": ..., "batch_stats": ...}``; ``input_mean`` and ``input_scale`` are 0 and 1, to be
+        replaced by minus the mean and one over the standard deviation of the training set.
+
+    Example:
+        >>> import jax
+        >>> variables = init(OpenUnmixConfig(hidden_size=8), key=jax.random.key(0))
+        >>> variables["params"]["fc1"]["kernel"].shape
+        (2974, 8)
+    """
+    magnitude = jnp.zeros((1, config.n_channels, config.n_bins, 1))
+    return OpenUnmix(config).init(key, magnitude, train=False, dropout=0.0)
+
+
+def apply(
+    variables: Variables, magnitude: Float[Array, "*batch channel freq frame"], config: OpenUnmixConfig
+) -> Float[Array, "*batch channel freq frame"]:
+    """Estimate the target's magnitudes: ``mask(magnitude) × magnitude`` with a mask of 0 or more.
+
+    Args:
+        variables: the net's arrays.
+        magnitude: of the mixture's STFT, 0 or more, any leading dimensions.
+        config: sizes of the net.
+
+    Returns:
+        Magnitudes of the target, 0 or more, in the shape of ``magnitude``.
+
+    Raises:
+        ValueError: channels or bins differ from the configuration's.
+
+    Example:
+        >>> import jax
+        >>> config = OpenUnmixConfig(n_channels=1, n_fft=64, hop_length=16, hidden_size=8)
+        >>> variables = init(config, key=jax.random.key(0))
+        >>> apply(variables, jnp.ones((1, 33, 5)), config).shape
+        (1, 33, 5)
+    """
+    flat = _flatten(magnitude, config)
+    estimate = OpenUnmix(config).apply(variables, flat, train=False, dropout=0.0)
+    return estimate.reshape(magnitude.shape)
+
+
+def apply_train(
+    variables: Variables,
+    magnitude: Float[Array, "*batch channel freq frame"],
+    config: OpenUnmixConfig,
+    *,
+    key: Array,
+    dropout: float = DROPOUT,
+) -> tuple[Float[Array, "*batch channel freq frame"], Variables]:
+    """Estimate as in training: batch statistics of this batch, dropout between the LSTM's layers.
+
+    Args:
+        variables: the net's arrays.
+        magnitude: of the mixtures' STFTs, 0 or more; statistics are taken over leading dimensions and frames.
+        config: sizes of the net.
+        key: PRNG key of the dropout.
+        dropout: probability with which a feature is dropped, 0 to 1.
+
+    Returns:
+        Magnitudes of the target, and the new ``batch_stats``: ``0.9 old + 0.1 batch``, the variance unbiased.
+
+    Raises:
+        ValueError: channels or bins differ from the configuration's.
+
+    Example:
+        >>> import jax
+        >>> config = OpenUnmixConfig(n_channels=1, n_fft=64, hop_length=16, hidden_size=8)
+        >>> variables = init(config, key=jax.random.key(0))
+        >>> magnitude = jnp.ones((4, 1, 33, 5))
+        >>> estimate, batch_stats = apply_train(variables, magnitude, config, key=jax.random.key(1))
+        >>> sorted(batch_stats)
+        ['bn1', 'bn2', 'bn3']
+    """
+    flat = _flatten(magnitude, config)
+    estimate, updated = OpenUnmix(config).apply(
+        variables, flat, train=True, dropout=dropout, rngs={"dropout": key}, mutable=["batch_stats"]
+    )
+    return estimate.reshape(magnitude.shape), updated["batch_stats"]
+
+
+def encode(
+    variables: Variables, magnitude: Float[Array, "batch channel freq frame"], config: OpenUnmixConfig
+) -> Float[Array, "batch frame hidden"]:
+    """The part of :func:`apply` before the LSTM; frames do not see each other."""
+    return OpenUnmix(config).apply(variables, magnitude, train=False, method="encode")
+
+
+def layers(variables: Variables, config: OpenUnmixConfig) -> list[lstm.LSTMParams]:
+    """The LSTM's layers, first one first, for :func:`jaxsep.lstm.scan_layer`."""
+    stack = variables["params"]["lstm"]
+    return [lstm.LSTMParams(**stack[f"layer_{index}"]) for index in range(config.n_layers)]
+
+
+def decode(
+    variables: Variables,
+    x: Float[Array, "batch frame hidden"],
+    recurrent: Float[Array, "batch frame hidden"],
+    magnitude: Float[Array, "batch channel freq frame"],
+    config: OpenUnmixConfig,
+) -> Float[Array, "batch channel freq frame"]:
+    """The part of :func:`apply` after the LSTM, given its input and output; frames do not see each other."""
+    return OpenUnmix(config).apply(variables, x, recurrent, magnitude, train=False, method="decode")
+
+
+def _flatten(magnitude: Array, config: OpenUnmixConfig) -> Array:
+    """All leading dimensions as one, after a check of the others."""
+    expected = (config.n_channels, config.n_bins)
+    if magnitude.ndim < 3 or magnitude.shape[-3:-1] != expected:
+        raise ValueError(
+            f"expected magnitudes (..., {expected[0]}, {expected[1]}, frame) for this configuration, "
+            f"got shape {magnitude.shape}"
+        )
+    return magnitude.reshape(-1, *magnitude.shape[-3:])
