@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
-__all__ = ["OpenUnmixConfig"]
+__all__ = ["OpenUnmixConfig", "SeparationConfig"]
 
 
 def _check_count(name: str, value: object, least: int) -> None:
@@ -132,3 +132,34 @@ class OpenUnmixConfig(_JsonRoundTrip):
         return bisect_right(
             range(self.n_bins), self.bandwidth, key=lambda k: k * self.sample_rate / self.n_fft
         )
+
+
+@dataclass(frozen=True)
+class SeparationConfig(_JsonRoundTrip):
+    """How the nets' magnitudes become stems.
+
+    Attributes:
+        n_iters: iterations of expectation maximisation in the Wiener filter; 0 for the plain start.
+        window: frames that share one set of spatial covariances, 0 for all of a song at once. Memory stays
+            small whatever the song's length unless it is 0.
+        softmask: start from ratio masks instead of the magnitudes with the mixture's phase.
+        residual: add a stem of what the targets leave of the mixture.
+        consistency: share what the stems lack of the mixture, sample by sample, equally among them.
+
+    Example:
+        >>> SeparationConfig(n_iters=0).to_json()["window"]
+        300
+    """
+
+    n_iters: int = 1
+    window: int = 300
+    softmask: bool = False
+    residual: bool = False
+    consistency: bool = False
+
+    def __post_init__(self) -> None:
+        _check_count("n_iters", self.n_iters, 0)
+        _check_count("window", self.window, 0)
+        for name in ("softmask", "residual", "consistency"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name}: expected True or False, got {getattr(self, name)!r}")

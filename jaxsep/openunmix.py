@@ -4,8 +4,8 @@
 
 :func:`init`, :func:`apply` and :func:`apply_train` are pure functions of a dict of arrays; the Flax module
 behind them is the only one in this library, so that everything else sees arrays. :func:`encode`,
-:func:`layers` and :func:`decode` are the same net cut where its sequences are narrow, for running it piece
-by piece.
+:func:`layers`, :func:`merge` and :func:`decode` are the same net cut where its sequences are narrow, for
+running it piece by piece.
 
 Source: F.-R. Stöter, S. Uhlich, A. Liutkus, Y. Mitsufuji, "Open-Unmix - A Reference Implementation for Music
 Source Separation", Journal of Open Source Software 4(41), 2019.
@@ -31,6 +31,7 @@ __all__ = [
     "encode",
     "init",
     "layers",
+    "merge",
 ]
 
 Variables = Mapping[str, Any]
@@ -124,7 +125,8 @@ class OpenUnmix(nn.Module):
     def __call__(self, magnitude: Array, *, train: bool, dropout: float) -> Array:
         """Magnitudes of the mixture to magnitudes of the target."""
         x = self.encode(magnitude, train=train)
-        return self.decode(x, self.lstm(x, dropout=dropout), magnitude, train=train)
+        x = self.merge(x, self.lstm(x, dropout=dropout), train=train)
+        return self.decode(x, magnitude, train=train)
 
     def encode(self, magnitude: Array, *, train: bool) -> Float[Array, "batch frame hidden"]:
         """From magnitudes to the LSTM's input."""
@@ -134,11 +136,14 @@ class OpenUnmix(nn.Module):
         x = self.fc1(x.reshape(batch, frames, channels * self.config.max_bin))
         return jnp.tanh(self.bn1(x, train=train))
 
-    def decode(self, x: Array, recurrent: Array, magnitude: Array, *, train: bool) -> Array:
-        """From the LSTM's input and output, through a mask, to the target's magnitudes."""
-        batch, channels, bins, frames = magnitude.shape
+    def merge(self, x: Array, recurrent: Array, *, train: bool) -> Float[Array, "batch frame hidden"]:
+        """From the LSTM's input and output to one narrow sequence."""
         x = jnp.concatenate([x, recurrent], axis=-1)
-        x = nn.relu(self.bn2(self.fc2(x), train=train))
+        return nn.relu(self.bn2(self.fc2(x), train=train))
+
+    def decode(self, x: Array, magnitude: Array, *, train: bool) -> Array:
+        """From the narrow sequence, through a mask, to the target's magnitudes."""
+        batch, channels, bins, frames = magnitude.shape
         x = self.bn3(self.fc3(x), train=train).reshape(batch, frames, channels, bins)
         mask = nn.relu(x * self.output_scale[None, None, None] + self.output_mean[None, None, None])
         return jnp.transpose(mask, (0, 2, 3, 1)) * magnitude
@@ -245,15 +250,24 @@ def layers(variables: Variables, config: OpenUnmixConfig) -> list[lstm.LSTMParam
     return [lstm.LSTMParams(**stack[f"layer_{index}"]) for index in range(config.n_layers)]
 
 
-def decode(
+def merge(
     variables: Variables,
     x: Float[Array, "batch frame hidden"],
     recurrent: Float[Array, "batch frame hidden"],
+    config: OpenUnmixConfig,
+) -> Float[Array, "batch frame hidden"]:
+    """The part of :func:`apply` that joins the LSTM's input and output; frames do not see each other."""
+    return OpenUnmix(config).apply(variables, x, recurrent, train=False, method="merge")
+
+
+def decode(
+    variables: Variables,
+    x: Float[Array, "batch frame hidden"],
     magnitude: Float[Array, "batch channel freq frame"],
     config: OpenUnmixConfig,
 ) -> Float[Array, "batch channel freq frame"]:
-    """The part of :func:`apply` after the LSTM, given its input and output; frames do not see each other."""
-    return OpenUnmix(config).apply(variables, x, recurrent, magnitude, train=False, method="decode")
+    """The part of :func:`apply` after :func:`merge`; frames do not see each other."""
+    return OpenUnmix(config).apply(variables, x, magnitude, train=False, method="decode")
 
 
 def _flatten(magnitude: Array, config: OpenUnmixConfig) -> Array:

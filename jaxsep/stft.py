@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float
 
-__all__ = ["frame_count", "hann_window", "istft", "stft"]
+__all__ = ["frame_count", "hann_window", "istft", "overlap_add", "reflection", "squared_window_sum", "stft"]
 
 
 def hann_window(n_fft: int) -> np.ndarray:
@@ -194,15 +194,25 @@ def _check_sizes(n_fft: int, hop_length: int) -> None:
         raise ValueError(f"expected n_fft and hop_length of at least 1, got {n_fft} and {hop_length}")
 
 
-def _reflect_pad(audio: Array, pad: int) -> Array:
-    """Reflect about both end samples; a signal of ``n`` samples repeats with period ``2 (n - 1)``."""
-    n = audio.shape[-1]
+def reflection(n: int, pad: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which samples of a signal of ``n`` stand in the ``pad`` places before and after it.
+
+    Reflection about both end samples: the signal repeats with period ``2 (n - 1)``.
+
+    Example:
+        >>> reflection(4, 2)
+        (array([2, 1]), array([2, 1]))
+    """
     period = max(1, 2 * (n - 1))
     outside = np.concatenate([np.arange(-pad, 0), np.arange(n, n + pad)]) % period
     outside = np.minimum(outside, period - outside) if n > 1 else np.zeros_like(outside)
+    return outside[:pad], outside[pad:]
+
+
+def _reflect_pad(audio: Array, pad: int) -> Array:
     # Only the two margins are gathered: the body is copied whole.
-    left, right = audio[..., outside[:pad]], audio[..., outside[pad:]]
-    return jnp.concatenate([left, audio, right], axis=-1)
+    left, right = reflection(audio.shape[-1], pad)
+    return jnp.concatenate([audio[..., left], audio, audio[..., right]], axis=-1)
 
 
 def _cut_frames(audio: Array, n_fft: int, hop_length: int) -> Array:

@@ -1,0 +1,92 @@
+"""A stream of audio of any length, cut into the frames of its whole-file STFT, a fixed number at a time.
+
+Memory holds one block, whatever the length, and every block has the same shape, so that what is compiled for
+one serves all, the last one included: its missing frames are zeros, counted out by ``n_valid``.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxsep import stft
+
+__all__ = ["Block", "cut"]
+
+
+class Block(NamedTuple):
+    """Samples behind a fixed number of frames."""
+
+    samples: np.ndarray  # (..., (n_frames - 1) * hop_length + n_fft), zeros after the end
+    n_valid: int  # how many of the frames belong to the signal: all of them, except in the last block
+    length: int  # samples of the signal up to here: in the last block, all of them
+
+
+def cut(pieces: Iterable[np.ndarray], *, n_frames: int, n_fft: int, hop_length: int) -> Iterator[Block]:
+    """Cut a signal that comes in pieces into blocks of ``n_frames`` centred frames.
+
+    ``stft.stft(block.samples, center=False)`` gives the frames ``b n_frames ... (b + 1) n_frames - 1`` of
+    ``stft.stft(signal, center=True)``, the reflection at both ends included.
+
+    Args:
+        pieces: arrays ``(..., time)`` of any lengths, equal in their leading dimensions.
+        n_frames: frames per block, at least 1.
+        n_fft: window length in samples.
+        hop_length: samples between frames, at most ``n_fft``.
+
+    Yields:
+        Blocks, each overlapping the one before by ``n_fft - hop_length`` samples.
+
+    Raises:
+        ValueError: the pieces hold no sample at all.
+
+    Example:
+        >>> signal = np.arange(100.0)
+        >>> [b.n_valid for b in cut([signal[:30], signal[30:]], n_frames=10, n_fft=16, hop_length=4)]
+        [10, 10, 6]
+    """
+    size, step = (n_frames - 1) * hop_length + n_fft, n_frames * hop_length
+    held: list[np.ndarray] = []
+    n_held, total = 0, 0
+    for piece, total in _reflected(pieces, n_fft // 2):
+        held.append(piece)
+        n_held += piece.shape[-1]
+        while n_held > size:  # not >=: whether a block is the last one shows only in what follows
+            signal = np.concatenate(held, axis=-1)
+            yield Block(signal[..., :size], n_frames, total)
+            held = [signal[..., step:].copy()]  # a copy, or the view would keep all of it
+            n_held -= step
+    n_valid = 1 + (n_held - n_fft) // hop_length
+    signal = np.concatenate(held, axis=-1)
+    padding = [(0, 0)] * (signal.ndim - 1) + [(0, size - n_held)]
+    yield Block(np.pad(signal, padding), n_valid, total)
+
+
+def _reflected(pieces: Iterable[np.ndarray], pad: int) -> Iterator[tuple[np.ndarray, int]]:
+    """The pieces with the signal's reflection around them, each with the samples of the signal so far."""
+    head: list[np.ndarray] = []  # what there is until the margin before the signal can be built
+    tail = None  # the last pad + 1 samples, from which the margin after it will be
+    total = 0
+    for piece in pieces:
+        if piece.shape[-1] == 0:
+            continue
+        total += piece.shape[-1]
+        if tail is None:
+            head.append(piece)
+            if total <= pad:
+                continue
+            piece = np.concatenate(head, axis=-1)
+            yield piece[..., stft.reflection(total, pad)[0]], 0
+        else:
+            piece = np.asarray(piece)
+        yield piece, total
+        joined = piece if piece.shape[-1] > pad else np.concatenate([tail, piece], axis=-1)
+        tail = joined[..., -(pad + 1) :].copy()
+    if total == 0:
+        raise ValueError("expected audio of at least one sample, got none")
+    if tail is None:  # shorter than the margin: the reflection goes back and forth within it
+        signal = np.concatenate(head, axis=-1)
+        left, right = stft.reflection(total, pad)
+        yield np.concatenate([signal[..., left], signal, signal[..., right]], axis=-1), total
+        return
+    yield tail[..., stft.reflection(tail.shape[-1], pad)[1]], total

@@ -1,0 +1,234 @@
+"""A song in, stems out: any length, any number of channels, with the result of the whole-file computation."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from jaxsep import blocks, passes, stft
+from jaxsep.config import OpenUnmixConfig, SeparationConfig
+from jaxsep.io import zoo
+from jaxsep.io.resampling import Resampler
+from jaxsep.passes import Model
+
+__all__ = ["Model", "Progress", "Separator", "load_separator", "separate"]
+
+Progress = Callable[[float], None]
+"""Called with the part of the work that is done, from 0 to 1."""
+
+OpenAudio = Callable[[], Iterable[np.ndarray]]
+"""Reads a song from its start each time that it is called: pieces ``(channel, time)``."""
+
+BLOCK_FRAMES = 300  # the compiled blocks are multiples of this where the filter's window is the whole song
+
+# Shares of the three passes in the whole work, for the progress.
+ENCODE_SHARE, RECUR_SHARE, RENDER_SHARE = 0.2, 0.3, 0.5
+
+MAX_CHANNELS = 256  # more are taken for time: (time, channel) where (channel, time) was expected
+
+
+@dataclass(frozen=True, eq=False)
+class Separator:
+    """Nets for one or more targets, ready to separate.
+
+    Attributes:
+        models: a net for each target, alike in STFT, sample rate and number of channels.
+        name: what they are called.
+        licence: that of the weights.
+    """
+
+    models: Mapping[str, Model]
+    name: str = ""
+    licence: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse nets that do not go together."""
+        if not self.models:
+            raise ValueError("expected a model for at least one target, got none")
+        for target, model in self.models.items():
+            for field in ("n_channels", "n_fft", "hop_length", "sample_rate"):
+                expected, got = getattr(self.config, field), getattr(model.config, field)
+                if got != expected:
+                    raise ValueError(
+                        f"expected all targets to have {field} = {expected}, got {got} for {target!r}"
+                    )
+
+    @property
+    def config(self) -> OpenUnmixConfig:
+        """The first net's configuration; its STFT, rate and channels are everyone's."""
+        return next(iter(self.models.values())).config
+
+    @property
+    def sample_rate(self) -> float:
+        """Rate in Hz of the audio that the nets were trained on."""
+        return self.config.sample_rate
+
+    @cached_property
+    def stacks(self) -> list[passes.Stack]:
+        """The nets as they run: those that are faster together, joined."""
+        return passes.stack_models(self.models)
+
+    def stem_names(self, config: SeparationConfig) -> list[str]:
+        """The stems in the order in which :meth:`stream` makes them."""
+        return [*self.models, "residual"] if config.residual else list(self.models)
+
+    def stream(
+        self,
+        open_audio: OpenAudio,
+        *,
+        n_channels: int,
+        config: SeparationConfig | None = None,
+        n_samples: int | None = None,
+        progress: Progress | None = None,
+    ) -> Iterator[Float[np.ndarray, "source channel time"]]:
+        """Separate a song of any length, piece by piece.
+
+        Channels are separated in groups of as many as the nets have, in order; a last group that is not full
+        is filled with copies of its last channel, and the copies' stems are averaged.
+
+        Args:
+            open_audio: reads the song. It is called more than once and must give the same audio each time:
+                float32 ``(channel, time)``, finite, full scale ±1, at :attr:`sample_rate`, in pieces of any
+                length.
+            n_channels: the song's channels.
+            config: how magnitudes become stems.
+            n_samples: the song's length if it is known, for the progress.
+            progress: called with the part of the work that is done.
+
+        Yields:
+            float32 pieces ``(source, channel, time)`` in the order of :meth:`stem_names`, which together are
+            as long as the song.
+
+        Raises:
+            ValueError: the song holds no sample, or the filter has a single source to work on.
+        """
+        config = config or SeparationConfig()
+        sizes = {"n_fft": self.config.n_fft, "hop_length": self.config.hop_length}
+        if not config.window and n_samples is None:
+            n_samples = sum(piece.shape[-1] for piece in open_audio())
+        n_frames = config.window or -(-stft.frame_count(n_samples, **sizes) // BLOCK_FRAMES) * BLOCK_FRAMES
+        n_blocks = None if n_samples is None else -(-stft.frame_count(n_samples, **sizes) // n_frames)
+
+        def song() -> Iterator[blocks.Block]:
+            pieces = (_group_channels(piece, self.config.n_channels) for piece in open_audio())
+            return blocks.cut(pieces, n_frames=n_frames, **sizes)
+
+        report = _part(progress, 0.0, ENCODE_SHARE)
+        encoded = passes.encode(self.stacks, song(), n_blocks=n_blocks, report=report)
+        report = _part(progress, ENCODE_SHARE, RECUR_SHARE)
+        hidden = passes.recur(self.stacks, encoded, report=report)
+        report = _part(progress, ENCODE_SHARE + RECUR_SHARE, RENDER_SHARE)
+        for stems in passes.render(self.stacks, hidden, song(), config, report=report):
+            yield _ungroup_channels(stems, n_channels)
+
+
+def load_separator(model: str | Path | None = None, *, targets: Iterable[str] | None = None) -> Separator:
+    """Load nets by name or from a folder.
+
+    Args:
+        model: a name that :func:`jaxsep.io.zoo.list_models` lists, downloaded at its first use; a folder in
+            open-unmix's layout or ours; or nothing, for the weights that come with this package.
+        targets: which of the model's targets, in the order wanted; all of them by default.
+
+    Returns:
+        A Separator, to be used for any number of songs.
+
+    Raises:
+        ValueError: no such model or target, or its files are damaged.
+        OSError: the weights can be neither found nor downloaded; the message says what to do.
+    """
+    loaded = zoo.load(model, targets=targets)
+    models = {target: Model(variables, config) for target, (variables, config) in loaded.models.items()}
+    return Separator(models, name=loaded.name, licence=loaded.licence)
+
+
+def separate(
+    audio: Float[np.ndarray, "channel time"],
+    sample_rate: float,
+    *,
+    separator: Separator | None = None,
+    progress: Progress | None = None,
+    **options: bool | int,
+) -> dict[str, Float[np.ndarray, "channel time"]]:
+    """Separate a song in memory.
+
+    Args:
+        audio: real ``(channel, time)``, or ``(time,)`` for one channel; full scale ±1, one sample or more.
+        sample_rate: of ``audio``, in Hz; the stems have it too.
+        separator: the nets, by default those that come with this package.
+        progress: called with the part of the work that is done.
+        **options: fields of :class:`jaxsep.config.SeparationConfig`, such as ``n_iters=1``.
+
+    Returns:
+        For each stem, by name, float32 ``(channel, time)`` in the shape of the audio.
+
+    Raises:
+        TypeError: the audio is not real, or an option is unknown or of another type.
+        ValueError: the audio has no sample, no plausible number of channels, or holds NaN or infinity.
+
+    Example:
+        >>> noise = 0.1 * np.random.default_rng(0).standard_normal((2, 8000))
+        >>> stems = separate(noise, 44100, n_iters=0)
+        >>> stems["drums"].shape
+        (2, 8000)
+    """
+    config = SeparationConfig(**options)  # type: ignore[arg-type]
+    audio = _checked(audio)
+    separator = separator or load_separator()
+    rate = separator.sample_rate
+    at_rate = _resample(audio, sample_rate, rate)
+    pieces = separator.stream(
+        lambda: [at_rate],
+        n_channels=audio.shape[0],
+        config=config,
+        n_samples=at_rate.shape[1],
+        progress=progress,
+    )
+    stems = np.concatenate(list(pieces), axis=-1)
+    return {
+        name: _resample(stem, rate, sample_rate, length=audio.shape[1])
+        for name, stem in zip(separator.stem_names(config), stems, strict=True)
+    }
+
+
+def _checked(audio: np.ndarray) -> Float[np.ndarray, "channel time"]:
+    audio = np.asarray(audio)
+    if audio.dtype.kind != "f":
+        raise TypeError(f"expected real floating-point audio with full scale ±1, got {audio.dtype}")
+    if audio.ndim not in (1, 2) or audio.size == 0 or len(np.atleast_2d(audio)) > MAX_CHANNELS:
+        raise ValueError(f"expected audio (channel, time) of at least one sample, got shape {audio.shape}")
+    if not np.isfinite(audio).all():
+        raise ValueError("expected finite audio, got NaN or infinity")
+    return np.atleast_2d(audio).astype(np.float32)
+
+
+def _resample(audio: np.ndarray, rate_in: float, rate_out: float, length: int | None = None) -> np.ndarray:
+    resampler = Resampler(rate_in, rate_out, audio.shape[0])
+    return np.concatenate([resampler.process(audio), resampler.finish(length)], axis=1)
+
+
+def _part(progress: Progress | None, start: float, share: float) -> passes.Report:
+    """A report of one pass as a part of the whole."""
+    if progress is None:
+        return lambda done: None
+    return lambda done: progress(min(1.0, start + share * done))
+
+
+def _group_channels(
+    audio: Float[np.ndarray, "channel time"], size: int
+) -> Float[np.ndarray, "group size time"]:
+    n_groups = -(-audio.shape[0] // size)
+    order = np.minimum(np.arange(n_groups * size), audio.shape[0] - 1)
+    return audio[order].reshape(n_groups, size, -1)
+
+
+def _ungroup_channels(
+    stems: Float[np.ndarray, "group source size time"], n_channels: int
+) -> Float[np.ndarray, "source channel time"]:
+    groups, sources, size, n = stems.shape
+    channels = np.moveaxis(stems, 0, 1).reshape(sources, groups * size, n)
+    copies = channels[:, n_channels - 1 :].mean(axis=1, keepdims=True)
+    return np.concatenate([channels[:, : n_channels - 1], copies], axis=1)
