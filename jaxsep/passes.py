@@ -18,18 +18,12 @@ from jaxtyping import Array, Complex, Float
 from jaxsep import filtering, lstm, openunmix, stft
 from jaxsep.blocks import Block
 from jaxsep.config import OpenUnmixConfig, SeparationConfig
+from jaxsep.io.checkpoint import Weights
 
-__all__ = ["Model", "Report", "Stack", "encode", "recur", "render", "stack_models"]
+__all__ = ["Report", "Stack", "encode", "recur", "render", "stack_models"]
 
 Report = Callable[[float], None]
 """Called with the part of the pass that is done, from 0 to 1."""
-
-
-class Model(NamedTuple):
-    """The net of one target."""
-
-    variables: openunmix.Variables
-    config: OpenUnmixConfig
 
 
 class Stack(NamedTuple):
@@ -47,7 +41,7 @@ class Sequences(NamedTuple):
     last_valid: int  # frames of the last block that belong to the song
 
 
-def stack_models(models: Mapping[str, Model]) -> list[Stack]:
+def stack_models(models: Mapping[str, Weights]) -> list[Stack]:
     """Join the nets that are faster together, in the order of ``models``.
 
     An accelerator wants few large products: there, nets of equal shape form one stack. A CPU is busy with one

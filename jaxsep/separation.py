@@ -1,9 +1,9 @@
 """A song in, stems out: any length, any number of channels, with the result of the whole-file computation."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
@@ -11,10 +11,10 @@ from jaxtyping import Float
 from jaxsep import blocks, passes, stft
 from jaxsep.config import OpenUnmixConfig, SeparationConfig
 from jaxsep.io import zoo
+from jaxsep.io.checkpoint import Weights
 from jaxsep.io.resampling import Resampler
-from jaxsep.passes import Model
 
-__all__ = ["Model", "Progress", "Separator", "load_separator", "separate"]
+__all__ = ["Progress", "Separator", "load_separator", "separate"]
 
 Progress = Callable[[float], None]
 """Called with the part of the work that is done, from 0 to 1."""
@@ -40,7 +40,7 @@ class Separator:
         licence: that of the weights.
     """
 
-    models: Mapping[str, Model]
+    models: Mapping[str, Weights]
     name: str = ""
     licence: str = ""
 
@@ -125,12 +125,14 @@ class Separator:
             yield _ungroup_channels(stems, n_channels)
 
 
-def load_separator(model: str | Path | None = None, *, targets: Iterable[str] | None = None) -> Separator:
+def load_separator(
+    model: str | os.PathLike[str] = zoo.DEFAULT_MODEL, *, targets: Sequence[str] | None = None
+) -> Separator:
     """Load nets by name or from a folder.
 
     Args:
-        model: a name that :func:`jaxsep.io.zoo.list_models` lists, downloaded at its first use; a folder in
-            open-unmix's layout or ours; or nothing, for the weights that come with this package.
+        model: a name that :func:`jaxsep.io.zoo.list_models` lists, downloaded at its first use; or a folder
+            in open-unmix's layout or ours. By default the weights that come with this package.
         targets: which of the model's targets, in the order wanted; all of them by default.
 
     Returns:
@@ -140,9 +142,8 @@ def load_separator(model: str | Path | None = None, *, targets: Iterable[str] | 
         ValueError: no such model or target, or its files are damaged.
         OSError: the weights can be neither found nor downloaded; the message says what to do.
     """
-    loaded = zoo.load(model, targets=targets)
-    models = {target: Model(variables, config) for target, (variables, config) in loaded.models.items()}
-    return Separator(models, name=loaded.name, licence=loaded.licence)
+    loaded = zoo.resolve(model, targets)
+    return Separator(loaded.networks, name=loaded.name, licence=loaded.licence)
 
 
 def separate(
