@@ -135,7 +135,11 @@ def _separate(arguments: argparse.Namespace) -> int:
     if arguments.consistency and arguments.targets and not arguments.residual:
         raise ValueError("--consistency with --targets: expected --residual NAME for the rest of the mixture")
     device = _prepare_jax(arguments.device)
-    from jaxsep import separation, stem_files  # here: importing them before the device is chosen starts JAX
+    from jaxsep import (  # here: importing them before the device is chosen starts JAX
+        output,
+        separation,
+        stem_files,
+    )
 
     say = (lambda *_: None) if arguments.quiet else _say
     config = SeparationConfig(
@@ -145,7 +149,7 @@ def _separate(arguments: argparse.Namespace) -> int:
         residual=arguments.residual is not None,
         consistency=arguments.consistency,
     )
-    output = stem_files.OutputConfig(
+    files = output.OutputConfig(
         folder=arguments.outdir,
         template=arguments.filename,
         extension=arguments.ext.lstrip("."),
@@ -157,14 +161,14 @@ def _separate(arguments: argparse.Namespace) -> int:
         overwrite=arguments.overwrite,
     )
     separator = separation.load_separator(arguments.model, targets=arguments.targets)
-    stems = stem_files.output_stems(separator.stem_names(config), output)
-    songs = stem_files.find_songs(arguments.input, skip=arguments.outdir)
+    stems = output.output_stems(separator.stem_names(config), files)
+    songs = output.find_songs(arguments.input, skip=arguments.outdir)
     say(f"{separator.name}: {', '.join(separator.models)} on {device} ({separator.licence})")
 
     failed: list[str] = []
     for number, song in enumerate(songs, 1):
-        paths = stem_files.stem_paths(song.track, stems, output)
-        if not output.overwrite and all(path.exists() for path in paths.values()):
+        paths = output.stem_paths(song.track, stems, files)
+        if not files.overwrite and all(path.exists() for path in paths.values()):
             say(f"{song.path}: its stems are there already; --overwrite makes them anew")
             continue
         begin = time.monotonic()
@@ -174,7 +178,7 @@ def _separate(arguments: argparse.Namespace) -> int:
                     song.path,
                     separator,
                     config=config,
-                    output=output,
+                    output=files,
                     track=song.track,
                     start=arguments.start,
                     duration=arguments.duration,
