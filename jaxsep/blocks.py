@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxsep import stft
 
-__all__ = ["Block", "cut"]
+__all__ = ["Block", "count", "cut"]
 
 
 class Block(NamedTuple):
@@ -60,6 +60,20 @@ def cut(pieces: Iterable[np.ndarray], *, n_frames: int, n_fft: int, hop_length: 
     signal = np.concatenate(held, axis=-1)
     padding = [(0, 0)] * (signal.ndim - 1) + [(0, size - n_held)]
     yield Block(np.pad(signal, padding), n_valid, total)
+
+
+def count(n_samples: int, *, n_frames: int, n_fft: int, hop_length: int) -> int:
+    """How many blocks :func:`cut` makes of a signal of ``n_samples``.
+
+    That may be one more than its frames need: the last block is then of samples after the last frame.
+
+    Example:
+        >>> count(100, n_frames=10, n_fft=16, hop_length=4)
+        3
+    """
+    first = (n_frames - 1) * hop_length + n_fft
+    beyond = n_samples + 2 * (n_fft // 2) - first
+    return 1 + max(0, -(-beyond // (n_frames * hop_length)))
 
 
 def _reflected(pieces: Iterable[np.ndarray], pad: int) -> Iterator[tuple[np.ndarray, int]]:

@@ -121,9 +121,11 @@ def _run_layer(params: lstm.LSTMParams, halves: list[tuple[Array, ...]], last_va
     step has read its two blocks for the last time, so the input goes as the output comes.
     """
     n_blocks, n_frames = len(halves), halves[0][0].shape[2]
-    n_directions = params.recurrent_kernel.shape[1]
+    targets, n_directions, hidden_size, _ = params.recurrent_kernel.shape
     outputs: list[list[Array]] = [[] for _ in range(n_blocks)]
-    carry = None
+    # Made here, not when compiled: a song of one block and one of more then run the same code.
+    zeros = np.zeros((targets * n_directions, halves[0][0].shape[1], hidden_size), halves[0][0].dtype)
+    carry = lstm.LSTMCarry(zeros, zeros)
     for index in range(n_blocks):
         mirrored = n_blocks - 1 - index
         # The backward direction meets the padding of the last block first, before it has read anything.
@@ -213,7 +215,7 @@ def _scan(
     block: tuple[Array, ...],
     mirrored: tuple[Array, ...],
     n_valid: int,
-    carry: lstm.LSTMCarry | None,
+    carry: lstm.LSTMCarry,
 ) -> tuple[Array, lstm.LSTMCarry]:
     """One block of a layer: ``(direction, target, group, frame, hidden)``, frames in the song's order."""
     targets, directions, *_ = params.recurrent_kernel.shape
@@ -226,7 +228,6 @@ def _scan(
     # To the layer, the targets' directions are so many directions: all advance in one loop.
     join = partial(jax.tree.map, lambda a: a.reshape(-1, *a.shape[2:]))
     params, x = join(params), join(x)
-    carry = lstm.init_carry(params, x.shape[1]) if carry is None else carry
     made, carry = lstm.scan_layer(params, x, carry, valid=jnp.tile(valid, (targets, 1)))
     made = jnp.moveaxis(made.reshape(targets, directions, *made.shape[1:]), 1, 0)
     if directions == 2:

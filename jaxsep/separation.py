@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float
@@ -14,7 +15,7 @@ from jaxsep.io import zoo
 from jaxsep.io.checkpoint import Weights
 from jaxsep.io.resampling import Resampler
 
-__all__ = ["Progress", "Separator", "load_separator", "separate"]
+__all__ = ["Progress", "Separator", "StemSource", "load_separator", "separate"]
 
 Progress = Callable[[float], None]
 """Called with the part of the work that is done, from 0 to 1."""
@@ -28,6 +29,36 @@ BLOCK_FRAMES = 300  # the compiled blocks are multiples of this where the filter
 ENCODE_SHARE, RECUR_SHARE, RENDER_SHARE = 0.2, 0.3, 0.5
 
 MAX_CHANNELS = 256  # more are taken for time: (time, channel) where (channel, time) was expected
+
+
+class StemSource(Protocol):
+    """What makes stems of a song: a :class:`Separator` of nets, or a method that needs no weights."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+    @property
+    def licence(self) -> str:
+        """That of the weights."""
+
+    @property
+    def sample_rate(self) -> float:
+        """Rate in Hz of the audio that :meth:`stream` expects and makes."""
+
+    def stem_names(self, config: SeparationConfig) -> list[str]:
+        """The stems in the order in which :meth:`stream` makes them."""
+
+    def stream(
+        self,
+        open_audio: OpenAudio,
+        *,
+        n_channels: int,
+        config: SeparationConfig | None = None,
+        n_samples: int | None = None,
+        progress: Progress | None = None,
+    ) -> Iterator[Float[np.ndarray, "source channel time"]]:
+        """Separate a song, piece by piece, see :meth:`Separator.stream`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,14 +134,14 @@ class Separator:
             as long as the song.
 
         Raises:
-            ValueError: the song holds no sample, or the filter has a single source to work on.
+            ValueError: the song holds no sample.
         """
         config = config or SeparationConfig()
         sizes = {"n_fft": self.config.n_fft, "hop_length": self.config.hop_length}
         if not config.window and n_samples is None:
             n_samples = sum(piece.shape[-1] for piece in open_audio())
         n_frames = config.window or -(-stft.frame_count(n_samples, **sizes) // BLOCK_FRAMES) * BLOCK_FRAMES
-        n_blocks = None if n_samples is None else -(-stft.frame_count(n_samples, **sizes) // n_frames)
+        n_blocks = None if n_samples is None else blocks.count(n_samples, n_frames=n_frames, **sizes)
 
         def song() -> Iterator[blocks.Block]:
             pieces = (_group_channels(piece, self.config.n_channels) for piece in open_audio())
@@ -150,7 +181,7 @@ def separate(
     audio: Float[np.ndarray, "channel time"],
     sample_rate: float,
     *,
-    separator: Separator | None = None,
+    separator: StemSource | None = None,
     progress: Progress | None = None,
     **options: bool | int,
 ) -> dict[str, Float[np.ndarray, "channel time"]]:
@@ -159,7 +190,7 @@ def separate(
     Args:
         audio: real ``(channel, time)``, or ``(time,)`` for one channel; full scale ±1, one sample or more.
         sample_rate: of ``audio``, in Hz; the stems have it too.
-        separator: the nets, by default those that come with this package.
+        separator: what makes the stems, by default the nets that come with this package.
         progress: called with the part of the work that is done.
         **options: fields of :class:`jaxsep.config.SeparationConfig`, such as ``n_iters=1``.
 
