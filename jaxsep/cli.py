@@ -14,7 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from jaxsep import __version__
+from jaxsep import __version__, cli_evaluate
 from jaxsep.config import SeparationConfig
 from jaxsep.io import zoo
 from jaxsep.io.files import cache_dir
@@ -22,6 +22,14 @@ from jaxsep.io.files import cache_dir
 __all__ = ["get_parser", "main"]
 
 FAILED, REFUSED, INTERRUPTED = 1, 2, 130
+
+# For each method, those of the options that not all methods heed which it does.
+_HEEDED = {
+    "umx": {"model", "targets", "niter", "wiener_win_len", "residual", "softmask"},
+    "nmf": {"components", "iterations"},
+    "nmfd": {"components", "iterations"},
+    "classic": {"niter", "wiener_win_len"},
+}
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -34,6 +42,7 @@ def get_parser() -> argparse.ArgumentParser:
     )
     _add_separate_arguments(separate)
     separate.set_defaults(run=_separate)
+    cli_evaluate.add_command(commands, tuple(_HEEDED))
     models = commands.add_parser("models", help="list the models", description="List the models.")
     models.set_defaults(run=_list_models)
     env = commands.add_parser("env", help="say what this runs on", description="Versions and devices.")
@@ -66,11 +75,19 @@ def _add_separate_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("input", nargs="*", type=Path, help="sound files, or folders that are searched for them")
     add(
+        "--method",
+        choices=tuple(_HEEDED),
+        default="umx",
+        help="nets, or without weights (default: %(default)s)",
+    )
+    add(
         "--model",
         default=zoo.DEFAULT_MODEL,
         help="a name of --list-models or a folder (default: %(default)s)",
     )
     add("--targets", nargs="+", metavar="TARGET", help="run the nets of these targets only (default: all)")
+    add("--components", type=int, default=4, metavar="N", help="stems of nmf and nmfd (default: %(default)s)")
+    add("--iterations", type=int, default=30, metavar="N", help="of nmf and nmfd (default: %(default)s)")
     add("--outdir", type=Path, default=Path("separated"), help="where stems go (default: %(default)s)")
     add("--ext", default="wav", help="wav, flac, ogg, opus, mp3, aiff, m4a (default: %(default)s)")
     add("--start", type=float, default=0.0, metavar="SECONDS", help="where to begin (default: 0)")
@@ -132,12 +149,12 @@ def _separate(arguments: argparse.Namespace) -> int:
         return _list_models(arguments)
     if not arguments.input:
         raise ValueError("expected a sound file or a folder, got nothing; --help tells more")
+    _refuse_unheeded(arguments)
     if arguments.consistency and arguments.targets and not arguments.residual:
         raise ValueError("--consistency with --targets: expected --residual NAME for the rest of the mixture")
     device = _prepare_jax(arguments.device)
     from jaxsep import (  # here: importing them before the device is chosen starts JAX
         output,
-        separation,
         stem_files,
     )
 
@@ -160,10 +177,10 @@ def _separate(arguments: argparse.Namespace) -> int:
         residual=arguments.residual or "residual",
         overwrite=arguments.overwrite,
     )
-    separator = separation.load_separator(arguments.model, targets=arguments.targets)
+    separator = _load(arguments)
     stems = output.output_stems(separator.stem_names(config), files)
     songs = output.find_songs(arguments.input, skip=arguments.outdir)
-    say(f"{separator.name}: {', '.join(separator.models)} on {device} ({separator.licence})")
+    say(f"{separator.name}: {', '.join(separator.stem_names(config))} on {device} ({separator.licence})")
 
     failed: list[str] = []
     for number, song in enumerate(songs, 1):
@@ -192,6 +209,31 @@ def _separate(arguments: argparse.Namespace) -> int:
     if failed and len(songs) > 1:
         _complain(f"{len(failed)} of {len(songs)} songs failed: {', '.join(failed)}", FAILED)
     return FAILED if failed else 0
+
+
+def _refuse_unheeded(arguments: argparse.Namespace) -> None:
+    """An option that the method has no use for is a mistake, which silence would hide."""
+    default = get_parser().parse_args(["separate"])
+    for option in sorted(set().union(*_HEEDED.values()) - _HEEDED[arguments.method]):
+        if getattr(arguments, option) != getattr(default, option):
+            methods = " or ".join(method for method, heeded in _HEEDED.items() if option in heeded)
+            flag = "--" + option.replace("_", "-")
+            raise ValueError(f"{flag}: expected with --method {methods}, got it with {arguments.method}")
+
+
+def _load(arguments: argparse.Namespace) -> Any:
+    """What makes the stems: a :class:`jaxsep.separation.StemSource`."""
+    from jaxsep import classic, factorised, separation
+
+    if arguments.method == "umx":
+        return separation.load_separator(arguments.model, targets=arguments.targets)
+    if arguments.method == "classic":
+        return classic.Classic()
+    return factorised.Factorisation(
+        convolutive=arguments.method == "nmfd",
+        n_components=arguments.components,
+        n_steps=arguments.iterations,
+    )
 
 
 def _say_done(say: Callable[[str], None], made: Any, seconds: float) -> None:

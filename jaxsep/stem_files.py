@@ -15,7 +15,7 @@ from jaxsep.io import audio
 from jaxsep.io.formats import output_format
 from jaxsep.io.resampling import Resampler, resample_blocks, resampled_length
 from jaxsep.output import OutputConfig, output_stems, stem_paths
-from jaxsep.separation import Progress, Separator
+from jaxsep.separation import Progress, StemSource
 
 __all__ = ["SeparatedFile", "separate_file"]
 
@@ -35,7 +35,7 @@ class SeparatedFile(NamedTuple):
 
 def separate_file(
     path: str | os.PathLike[str],
-    separator: Separator,
+    separator: StemSource,
     *,
     config: SeparationConfig | None = None,
     output: OutputConfig | None = None,
@@ -52,7 +52,8 @@ def separate_file(
 
     Args:
         path: a sound file.
-        separator: the nets.
+        separator: what makes the stems: nets, or a method without weights such as
+            :class:`jaxsep.factorised.Factorisation`.
         config: how magnitudes become stems.
         output: which stems to write, where, and how.
         track: the song's name in the output, by default the file's without its extension.
