@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from jaxsep.config import OpenUnmixConfig
 from jaxsep.io.files import atomic_path
@@ -76,7 +76,8 @@ def save_weights(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_path(folder / f"{target}.safetensors") as temporary:
-        save_file({name: np.ascontiguousarray(array) for name, array in stored.items()}, temporary)
+        # Not save_file: it makes a new file that only its owner may read.
+        temporary.write_bytes(save({name: np.ascontiguousarray(array) for name, array in stored.items()}))
     write_json(folder / f"{target}.json", description)
 
 

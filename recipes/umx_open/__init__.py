@@ -1,0 +1,1 @@
+"""The weights `umx-open`: data, training, export and scores."""

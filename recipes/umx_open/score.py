@@ -1,0 +1,107 @@
+"""Scores a model on a song whose stems are known: BSSEval v4, median over frames of a second.
+
+    python -m recipes.umx_open.score --model jaxsep/weights/umx-open                # Falcon 69, from `stempeg`
+    python -m recipes.umx_open.score --model run/model --song everything-is-free/rubidium --seconds 60 120
+
+The lower bound, the mixture divided by four, stands beside each score. Falcon 69 is the test and nothing else: no
+setting may be chosen by it.
+"""
+
+import argparse
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+import jaxsep
+from datasets.synthetic import STEMS
+
+__all__ = ["load_falcon", "load_song", "main", "score"]
+
+RATE = 44100
+# Streams of the file inside the package `stempeg`, in its order; the ends hold what AAC leaves of nothing.
+_FALCON_STREAMS = ("mixture", "drums", "bass", "other", "vocals")
+_FALCON_SPAN = (0.10, 5.95)
+
+
+def load_falcon() -> dict[str, np.ndarray]:
+    """The excerpt of "Falcon 69" by The Easton Ellises that the package `stempeg` holds: float32 (2, time)."""
+    import av
+
+    spec = importlib.util.find_spec("stempeg")  # located, not imported: its import wants an ffmpeg program
+    if spec is None:
+        raise FileNotFoundError(
+            "expected the package stempeg, which holds the excerpt: pip install --no-deps stempeg"
+        )
+    file = next(Path(spec.submodule_search_locations[0]).rglob("*.stem.mp4"))
+    stems = {}
+    for index, name in enumerate(_FALCON_STREAMS):
+        with av.open(str(file)) as container:
+            frames = container.decode(container.streams.audio[index])
+            sound = np.concatenate([frame.to_ndarray() for frame in frames], axis=1)
+        stems[name] = sound[:, round(_FALCON_SPAN[0] * RATE) : round(_FALCON_SPAN[1] * RATE)].astype(
+            np.float32
+        )
+    return stems
+
+
+def load_song(folder: Path, span: tuple[float, float] | None) -> dict[str, np.ndarray]:
+    """A folder of stems; the mixture is their sum."""
+    stems = {}
+    for name in STEMS:
+        file = next(folder.glob(f"{name}.*"))
+        start, stop = (0, None) if span is None else (round(second * RATE) for second in span)
+        stems[name] = soundfile.read(file, dtype="float32", always_2d=True, start=start, stop=stop)[0].T
+    return {"mixture": sum(stems.values()), **stems}
+
+
+def score(references: np.ndarray, estimates: np.ndarray, *, museval: bool) -> np.ndarray:
+    """SDR in dB of each source, the median over seconds in which neither it nor its estimate is silent.
+
+    Args:
+        references: (source, channel, time).
+        estimates: the same shape.
+        museval: score with the original instead of `jaxsep.metrics`.
+
+    Returns:
+        (source,).
+    """
+    if museval:
+        from museval.metrics import bss_eval
+
+        axes = (0, 2, 1)
+        sdr = bss_eval(references.transpose(axes), estimates.transpose(axes), window=RATE, hop=RATE)[0]
+    else:
+        from jaxsep.metrics import bss_eval
+
+        sdr = bss_eval(references, estimates, window=RATE, hop=RATE).sdr
+    return np.nanmedian(sdr, axis=1)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print a table: stem, score, lower bound."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default=None, help="name or folder; the packaged weights if left out")
+    parser.add_argument("--song", type=Path, help="folder of stems; Falcon 69 if left out")
+    parser.add_argument("--seconds", type=float, nargs=2, help="part of the song")
+    parser.add_argument("--niter", type=int, default=1)
+    parser.add_argument("--museval", action="store_true", help="score with museval itself")
+    args = parser.parse_args(argv)
+    stems = load_song(args.song, args.seconds) if args.song else load_falcon()
+    separator = jaxsep.load_separator(args.model) if args.model else jaxsep.load_separator()
+    estimates = jaxsep.separate(stems["mixture"], RATE, separator=separator, n_iters=args.niter)
+    references = np.stack([stems[name] for name in STEMS])
+    found = score(references, np.stack([estimates[name] for name in STEMS]), museval=args.museval)
+    bound = score(
+        references, np.repeat(stems["mixture"][None] / len(STEMS), len(STEMS), axis=0), museval=args.museval
+    )
+    for name, sdr, least in zip(STEMS, found, bound, strict=True):
+        print(f"{name:8s} {sdr:6.2f} dB   mixture / {len(STEMS)}: {least:5.2f} dB")
+    print(f"{'mean':8s} {found.mean():6.2f} dB   mixture / {len(STEMS)}: {bound.mean():5.2f} dB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
