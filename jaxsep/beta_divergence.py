@@ -1,0 +1,173 @@
+"""The beta-divergence and what multiplicative updates need of it, shared by `nmf` and `nmfd`.
+
+Spectrograms come here divided by their level: powers of quiet ones would leave the range of float32
+(1e-6 ** -7), and the floor that keeps divisions finite is then one number, the rounding unit of the dtype.
+"""
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from jaxsep.row_blocks import concatenated_over_rows, summed_over_rows
+
+__all__ = [
+    "Penalty",
+    "as_magnitude",
+    "beta_divergence",
+    "h_terms",
+    "in_units",
+    "level",
+    "model_divergence",
+    "multiplied",
+    "update_weights",
+    "w_terms",
+]
+
+Penalty = tuple[Float[Array, ""] | float, Float[Array, ""] | float]  # l1, l2
+
+
+def as_magnitude(v: Array) -> Float[Array, "*batch freq frame"]:
+    """`v` as a real floating-point array with at least two dimensions.
+
+    Raises:
+        TypeError: ``v`` is complex.
+        ValueError: ``v`` has fewer than two dimensions.
+    """
+    v = jnp.asarray(v)
+    if jnp.iscomplexobj(v):
+        raise TypeError(f"v must be a real magnitude spectrogram, got {v.dtype}: take jnp.abs first")
+    if v.ndim < 2:
+        raise ValueError(f"v must have shape (..., freq, frame), got {v.shape}")
+    return v if jnp.issubdtype(v.dtype, jnp.floating) else v.astype(jnp.float32)
+
+
+def level(v: Float[Array, "*batch freq frame"]) -> Float[Array, "*batch 1 1"]:
+    """The power of two next above the mean over bins and frames, 1 where that is 0: dividing by it is exact."""
+    mean = jnp.mean(v, axis=(-2, -1), keepdims=True)
+    _, exponent = jnp.frexp(jnp.where(mean > 0, mean, 0.5))
+    return jnp.ldexp(jnp.ones_like(mean), exponent)
+
+
+def in_units(
+    v: Float[Array, "*batch freq frame"], unit: Float[Array, "*batch 1 1"], beta: float
+) -> Float[Array, "*batch freq frame"]:
+    """`v` over its level, with a floor where the divergence of 0 is infinite."""
+    v = v / unit
+    return jnp.maximum(v, jnp.finfo(v.dtype).eps) if beta <= 0 else v
+
+
+def beta_divergence(
+    v: Float[Array, "*batch freq frame"], v_hat: Float[Array, "*batch freq frame"], beta: float
+) -> Float[Array, "*batch"]:
+    """The sum over bins and frames of the divergence of `v_hat` from `v`, which is `in_units`."""
+    q = _floored(v_hat, beta)
+    if beta == 2:
+        terms = 0.5 * (v - q) ** 2
+    elif beta == 1:
+        # Inside the logarithm the smallest number only keeps 0 log 0 and its derivatives finite.
+        terms = v * jnp.log(v / q + jnp.finfo(v.dtype).tiny) - v + q
+    elif beta == 0:
+        ratio = v / q
+        terms = ratio - jnp.log(ratio) - 1
+    else:
+        terms = _power(v, beta) + (beta - 1) * _power(q, beta) - beta * v * _power(q, beta - 1)
+        terms = terms / (beta * (beta - 1))
+    # In two stages: the rounding error of a float32 sum grows with the length of a run.
+    return terms.sum(axis=-1).sum(axis=-1)
+
+
+def update_weights(
+    v: Float[Array, "*batch freq frame"], v_hat: Float[Array, "*batch freq frame"], beta: float
+) -> tuple[Float[Array, "*batch freq frame"], Float[Array, "*batch freq frame"] | None]:
+    """``v v_hat^(beta - 2)`` and ``v_hat^(beta - 1)``, minus and plus part of the derivative in `v_hat`.
+
+    The second is None where it is 1 everywhere (beta 1).
+    """
+    q = _floored(v_hat, beta)
+    if beta == 1:
+        return v / q, None
+    power = _power(q, beta - 2)
+    return v * power, q * power
+
+
+def model_divergence(
+    v: Float[Array, "freq frame"],
+    w: Float[Array, "freq component"],
+    h: Float[Array, "component frame"],
+    beta: float,
+) -> Float[Array, ""]:
+    """The divergence of ``w h`` from `v`, which is `in_units`, without forming ``w h`` as a whole."""
+    return summed_over_rows(lambda v, w: beta_divergence(v, w @ h, beta), v, w)
+
+
+def w_terms(
+    v: Float[Array, "freq frame"],
+    w: Float[Array, "freq component"],
+    h: Float[Array, "component frame"],
+    beta: float,
+) -> tuple[Float[Array, "freq component"], Float[Array, "_ component"]]:
+    """Numerator and denominator of the update of `w`."""
+    if beta == 2:
+        # By the small matrix h h': w h itself is never formed.
+        return v @ h.mT, w @ (h @ h.mT)
+    if beta == 1:
+        (numerator,) = concatenated_over_rows(lambda v, w: (update_weights(v, w @ h, 1)[0] @ h.mT,), v, w)
+        return numerator, h.sum(axis=-1)[None, :]
+    return concatenated_over_rows(
+        lambda v, w: tuple(weight @ h.mT for weight in update_weights(v, w @ h, beta)), v, w
+    )
+
+
+def h_terms(
+    v: Float[Array, "freq frame"],
+    w: Float[Array, "freq component"],
+    h: Float[Array, "component frame"],
+    beta: float,
+) -> tuple[Float[Array, "component frame"], Float[Array, "component _"]]:
+    """Numerator and denominator of the update of `h`."""
+    if beta == 2:
+        return w.mT @ v, (w.mT @ w) @ h
+    if beta == 1:
+        numerator = summed_over_rows(lambda v, w: w.mT @ update_weights(v, w @ h, 1)[0], v, w)
+        return numerator, w.sum(axis=-2)[:, None]
+    return summed_over_rows(
+        lambda v, w: tuple(w.mT @ weight for weight in update_weights(v, w @ h, beta)), v, w
+    )
+
+
+def multiplied(
+    factor: Float[Array, "..."],
+    numerator: Float[Array, "..."],
+    denominator: Float[Array, "..."],
+    beta: float,
+    penalty: Penalty | None = None,
+) -> Float[Array, "..."]:
+    """``factor * (numerator / (denominator + l1 + l2 factor)) ** exponent``.
+
+    The exponent is that of majorisation-minimisation, which cannot overshoot: 1/(2 - beta) below 1,
+    1/(beta - 1) above 2, else 1.
+    """
+    if penalty is not None:
+        l1, l2 = penalty
+        denominator = denominator + l1 + l2 * factor
+    # A denominator of 0 has a numerator of 0: the component is silent, and stays so. The inner where keeps
+    # the derivative of the quotient finite there.
+    alive = denominator > 0
+    ratio = jnp.where(alive, numerator / jnp.where(alive, denominator, 1), 0)
+    if beta < 1:
+        ratio = jnp.sqrt(ratio) if beta == 0 else ratio ** (1 / (2 - beta))
+    elif beta > 2:
+        ratio = ratio ** (1 / (beta - 1))
+    return factor * ratio
+
+
+def _floored(v_hat: Float[Array, "..."], beta: float) -> Float[Array, "..."]:
+    """A constant background under the model where negative powers of it are taken."""
+    return v_hat + jnp.finfo(v_hat.dtype).eps if beta < 2 else v_hat
+
+
+def _power(x: Float[Array, "..."], exponent: float) -> Float[Array, "..."]:
+    """``x ** exponent`` for x ≥ 0, by multiplications where the exponent is a small whole number."""
+    if exponent == int(exponent) and abs(exponent) <= 4:
+        return lax.integer_pow(x, int(exponent))
+    return x**exponent
