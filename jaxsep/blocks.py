@@ -20,6 +20,7 @@ class Block(NamedTuple):
     samples: np.ndarray  # (..., (n_frames - 1) * hop_length + n_fft), zeros after the end
     n_valid: int  # how many of the frames belong to the signal: all of them, except in the last block
     length: int  # samples of the signal up to here: in the last block, all of them
+    is_last: bool
 
 
 def cut(pieces: Iterable[np.ndarray], *, n_frames: int, n_fft: int, hop_length: int) -> Iterator[Block]:
@@ -53,13 +54,13 @@ def cut(pieces: Iterable[np.ndarray], *, n_frames: int, n_fft: int, hop_length: 
         n_held += piece.shape[-1]
         while n_held > size:  # not >=: whether a block is the last one shows only in what follows
             signal = np.concatenate(held, axis=-1)
-            yield Block(signal[..., :size], n_frames, total)
+            yield Block(signal[..., :size], n_frames, total, is_last=False)
             held = [signal[..., step:].copy()]  # a copy, or the view would keep all of it
             n_held -= step
     n_valid = 1 + (n_held - n_fft) // hop_length
     signal = np.concatenate(held, axis=-1)
     padding = [(0, 0)] * (signal.ndim - 1) + [(0, size - n_held)]
-    yield Block(np.pad(signal, padding), n_valid, total)
+    yield Block(np.pad(signal, padding), n_valid, total, is_last=True)
 
 
 def count(n_samples: int, *, n_frames: int, n_fft: int, hop_length: int) -> int:

@@ -1,7 +1,7 @@
 """A song in, stems out: any length, any number of channels, with the result of the whole-file computation."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -9,19 +9,17 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Float
 
-from jaxsep import blocks, passes, stft
+from jaxsep import blocks, passes, rendering, stft
 from jaxsep.config import OpenUnmixConfig, SeparationConfig
 from jaxsep.io import zoo
 from jaxsep.io.checkpoint import Weights
 from jaxsep.io.resampling import Resampler
+from jaxsep.rendering import OpenAudio
 
 __all__ = ["Progress", "Separator", "StemSource", "load_separator", "separate"]
 
 Progress = Callable[[float], None]
 """Called with the part of the work that is done, from 0 to 1."""
-
-OpenAudio = Callable[[], Iterable[np.ndarray]]
-"""Reads a song from its start each time that it is called: pieces ``(channel, time)``."""
 
 BLOCK_FRAMES = 300  # the compiled blocks are multiples of this where the filter's window is the whole song
 
@@ -151,9 +149,15 @@ class Separator:
         encoded = passes.encode(self.stacks, song(), n_blocks=n_blocks, report=report)
         report = _part(progress, ENCODE_SHARE, RECUR_SHARE)
         hidden = passes.recur(self.stacks, encoded, report=report)
-        report = _part(progress, ENCODE_SHARE + RECUR_SHARE, RENDER_SHARE)
-        for stems in passes.render(self.stacks, hidden, song(), config, report=report):
-            yield _ungroup_channels(stems, n_channels)
+        stems = rendering.render(
+            passes.decode(self.stacks, hidden, song()),
+            config,
+            **sizes,
+            n_blocks=len(hidden[0].blocks),
+            report=_part(progress, ENCODE_SHARE + RECUR_SHARE, RENDER_SHARE),
+        )
+        for piece in stems:
+            yield _ungroup_channels(piece, n_channels)
 
 
 def load_separator(
@@ -242,7 +246,7 @@ def _resample(audio: np.ndarray, rate_in: float, rate_out: float, length: int | 
     return np.concatenate([resampler.process(audio), resampler.finish(length)], axis=1)
 
 
-def _part(progress: Progress | None, start: float, share: float) -> passes.Report:
+def _part(progress: Progress | None, start: float, share: float) -> rendering.Report:
     """A report of one pass as a part of the whole."""
     if progress is None:
         return lambda done: None
