@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-__all__ = ["median_filter"]
+__all__ = ["median", "median_filter"]
 
 
 def median_filter(
@@ -54,10 +54,10 @@ def median_filter(
     windows = [padded[..., i : i + length] for i in range(size)]
     if size % 2 == 0:
         windows.append(jnp.full_like(x, jnp.inf))
-    return jnp.moveaxis(_median(windows), -1, axis)
+    return jnp.moveaxis(median(windows), -1, axis)
 
 
-def _median(values: Sequence[Array]) -> Array:
+def median(values: Sequence[Array]) -> Array:
     """Elementwise median of an odd number of arrays.
 
     Of any ``n // 2 + 2`` among n values neither the smallest nor the largest can be the median: forget both,

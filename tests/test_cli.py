@@ -223,3 +223,39 @@ def test_imports_stay_light():
     assert not imported_by(everything) & heavy
     parts = "import jaxsep.nmf, jaxsep.nmfd, jaxsep.masking, jaxsep.filtering, jaxsep.stft, jaxsep.metrics"
     assert not imported_by(parts) & (heavy | {"flax", "soundfile", "soxr", "optax"})
+
+
+@pytest.mark.parametrize("method", ["nmf", "nmfd"])
+def test_components_as_stems(method, song, tmp_path):
+    options = ["--method", method, "--components", 2, "--iterations", 2, "--subtype", "FLOAT"]
+    assert run(song, "--outdir", tmp_path, "--quiet", *options) == 0
+    stems = [soundfile.read(tmp_path / "song" / f"component_{number}.wav")[0] for number in (1, 2)]
+    np.testing.assert_allclose(sum(stems), soundfile.read(song)[0], atol=1e-5)
+
+
+def test_stems_without_weights(song, tmp_path, capsys):
+    assert run(song, "--outdir", tmp_path, "--method", "classic", "--two-stems", "vocals") == 0
+    assert sorted(path.stem for path in (tmp_path / "song").iterdir()) == ["no_vocals", "vocals"]
+    assert "classic: vocals, drums, bass, other on cpu (no weights)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--method", "nmf", "--niter", "2"],
+        ["--method", "nmfd", "--model", "umxhq"],
+        ["--method", "nmf", "--residual", "rest"],
+        ["--method", "classic", "--targets", "vocals"],
+        ["--method", "classic", "--softmask"],
+        ["--components", "3"],
+        ["--method", "classic", "--iterations", "3"],
+        ["--method", "nmf", "--components", "0"],
+    ],
+)
+def test_options_that_a_method_has_no_use_for(song, tmp_path, capsys, options):
+    assert run(song, "--outdir", tmp_path / "out", *options) == 2
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1 and options[-2].strip("-") in said.replace(
+        "n_components", "components"
+    )
+    assert not (tmp_path / "out").exists()
