@@ -1,0 +1,222 @@
+"""Where the estimates that are scored come from: a separator, a folder, an oracle."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from jaxsep import oracle
+from jaxsep.config import SeparationConfig
+from jaxsep.io.musdb import MIXTURE, Track, find_tracks, load_stems
+from jaxsep.separation import StemSource, separate
+
+__all__ = [
+    "Estimates",
+    "Estimator",
+    "FolderEstimator",
+    "OracleEstimator",
+    "SeparatorEstimator",
+    "Song",
+    "file_stamps",
+    "group_components",
+    "load_song",
+]
+
+
+class Song(NamedTuple):
+    """The truth about a track; all arrays have one shape."""
+
+    track: Track
+    mixture: Float[np.ndarray, "channel time"]
+    references: dict[str, Float[np.ndarray, "channel time"]]
+    sample_rate: float  # Hz
+
+
+Estimates = dict[str, Float[np.ndarray, "channel time"]]
+
+
+class Estimator(Protocol):
+    """What makes, or finds, estimates of a track's stems."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in tables."""
+
+    def settings(self, track: Track) -> dict[str, Any]:
+        """What the estimates of this track depend on, ready for JSON: equal settings, equal estimates."""
+
+    def __call__(self, song: Song, progress: Callable[[float], None]) -> Estimates:
+        """The estimates, by the names of the stems; at the song's rate, of any length."""
+
+
+def load_song(track: Track) -> Song:
+    """Read a track's mixture and stems.
+
+    Without a mixture of its own the song's is the sum of its stems.
+
+    Raises:
+        OSError: a file cannot be read.
+        ValueError: a file is no sound, or the files differ in length or channels.
+    """
+    stems = track.stems
+    if not stems:
+        raise ValueError(f"{track.name}: expected the true stems, got only a mixture")
+    sounds, rate = load_stems(track, [*stems, MIXTURE] if MIXTURE in track.files else stems)
+    shapes = {name: sound.shape for name, sound in sounds.items()}
+    first, expected = next(iter(shapes.items()))
+    for name, shape in shapes.items():
+        if shape != expected:
+            raise ValueError(
+                f"{track.name}: expected stems of one length and number of channels, got {_size(expected)} "
+                f"in {first} and {_size(shape)} in {name}"
+            )
+    mixture = sounds.pop(MIXTURE, None)
+    return Song(track, sum(sounds.values()) if mixture is None else mixture, sounds, rate)
+
+
+@dataclass(frozen=True, eq=False)
+class SeparatorEstimator:
+    """Separates the mixture.
+
+    Attributes:
+        source: nets, or a method without weights.
+        config: how magnitudes become stems.
+    """
+
+    source: StemSource
+    config: SeparationConfig = field(default_factory=SeparationConfig)
+
+    @property
+    def name(self) -> str:
+        """The separator's."""
+        return self.source.name
+
+    @cached_property
+    def _source_settings(self) -> dict[str, Any]:
+        models = getattr(self.source, "models", None)
+        if models is None:
+            return {"source": repr(self.source)}
+        return {"source": self.source.name, "weights": {target: _digest(m) for target, m in models.items()}}
+
+    def settings(self, track: Track) -> dict[str, Any]:
+        """The weights' digests and the configuration."""
+        return self._source_settings | {"config": asdict(self.config)}
+
+    def __call__(self, song: Song, progress: Callable[[float], None]) -> Estimates:
+        """The stems; components without a name of a true stem each go to the one that they resemble most."""
+        made = separate(
+            song.mixture, song.sample_rate, separator=self.source, progress=progress, **asdict(self.config)
+        )
+        if set(made) & set(song.references):
+            return made
+        return group_components(list(made.values()), song.references)
+
+
+@dataclass(frozen=True)
+class FolderEstimator:
+    """Finds estimates on disk, each track's by the name of the track, each stem's by that of the stem.
+
+    Attributes:
+        name: what to call them.
+        tracks: the tracks with the estimates, by name.
+    """
+
+    name: str
+    tracks: Mapping[str, Track]
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> "FolderEstimator":
+        """All estimates in a folder: `TRACK/STEM.wav`, or `test/TRACK/STEM.wav`."""
+        return cls(folder.resolve().name, {track.name: track for track in find_tracks(folder)})
+
+    def settings(self, track: Track) -> dict[str, Any]:
+        """The files and when they were written."""
+        return {"estimates": file_stamps(self._found(track))}
+
+    def __call__(self, song: Song, progress: Callable[[float], None]) -> Estimates:
+        """The estimates, converted to the rate of the song."""
+        found = self._found(song.track)
+        stems = [stem for stem in found.stems if stem != MIXTURE]
+        return load_stems(found, stems, sample_rate=song.sample_rate)[0]
+
+    def _found(self, track: Track) -> Track:
+        if track.name not in self.tracks:
+            raise ValueError(f"{track.name}: expected estimates of it in {self.name}, got none")
+        return self.tracks[track.name]
+
+
+@dataclass(frozen=True)
+class OracleEstimator:
+    """Knows the truth.
+
+    Attributes:
+        kind: one of `jaxsep.oracle.ORACLES`.
+    """
+
+    kind: oracle.Oracle
+
+    @property
+    def name(self) -> str:
+        """The kind of oracle, in words."""
+        return {
+            "ibm": "ideal binary mask",
+            "irm": "ideal ratio mask",
+            "mwf": "oracle multichannel Wiener filter",
+            "mixture": "mixture in equal shares",
+        }[self.kind]
+
+    def settings(self, track: Track) -> dict[str, Any]:
+        """The kind alone."""
+        return {"oracle": self.kind}
+
+    def __call__(self, song: Song, progress: Callable[[float], None]) -> Estimates:
+        """The best estimates of its kind, or the worst."""
+        references = np.stack(list(song.references.values()))
+        made = oracle.estimate(references, song.mixture, oracle=self.kind, progress=progress)
+        return dict(zip(song.references, made, strict=True))
+
+
+def group_components(
+    components: Sequence[Float[np.ndarray, "channel time"]],
+    references: Mapping[str, Float[np.ndarray, "channel time"]],
+) -> Estimates:
+    """The sum of those components that correlate best with each reference.
+
+    Example:
+        >>> kick, bass = np.eye(2)[:, None]
+        >>> grouped = group_components([0.5 * bass, 0.5 * bass, kick], {"drums": kick, "bass": bass})
+        >>> grouped["drums"].tolist(), grouped["bass"].tolist()
+        ([[1.0, 0.0]], [[0.0, 1.0]])
+    """
+    grouped = {name: np.zeros_like(reference) for name, reference in references.items()}
+    norms = {name: max(float(np.linalg.norm(sound)), 1e-12) for name, sound in references.items()}
+    for component in components:
+        likeness = {name: np.vdot(component, sound) / norms[name] for name, sound in references.items()}
+        grouped[max(likeness, key=likeness.__getitem__)] += component
+    return grouped
+
+
+def file_stamps(track: Track) -> dict[str, Sequence[int]]:
+    """Size and time of each of a track's files, by stem: whoever changes a file changes these."""
+    stats = {stem: path.stat() for stem, path in sorted(track.files.items())}
+    return {stem: [stat.st_size, stat.st_mtime_ns] for stem, stat in stats.items()}
+
+
+def _digest(model: Any) -> str:
+    """A fingerprint of a net: its configuration and all its numbers."""
+    found = hashlib.sha256(repr(model.config).encode())
+    leaves, _ = jax.tree.flatten_with_path(model.variables)
+    for path, leaf in leaves:
+        found.update(jax.tree_util.keystr(path).encode())
+        found.update(np.ascontiguousarray(leaf).tobytes())
+    return found.hexdigest()[:16]
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[0]} channel{'s' if shape[0] > 1 else ''} of {shape[1]} samples"

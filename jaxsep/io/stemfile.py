@@ -1,0 +1,67 @@
+"""Stem files: MP4 with one sound stream a stem (`.stem.mp4`), the form in which MUSDB18 comes.
+
+PyAV is an extra. All streams are decoded in one pass over the file.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+
+__all__ = ["load_streams"]
+
+
+def load_streams(path: Path) -> tuple[Float32[np.ndarray, "stream channel time"], float]:
+    """All sound streams of a file, and their sample rate.
+
+    Args:
+        path: an MP4 (or any container that PyAV reads) whose sound streams are alike.
+
+    Returns:
+        The streams in the order of the file, full scale ±1, cut to the shortest; and the rate in Hz.
+
+    Raises:
+        OSError: the file is missing or may not be read.
+        ValueError: PyAV is missing, the file has no sound, is damaged, or its streams differ in rate or
+            channels.
+    """
+    try:
+        import av
+    except ImportError:
+        raise ValueError(
+            f"{path}: expected PyAV to read stem files with: pip install 'jaxsep[formats]'"
+        ) from None
+    with path.open("rb"):  # a missing file is the system's error, with the system's words
+        pass
+    try:
+        with av.open(str(path), format="mp4", metadata_errors="replace") as container:
+            streams = container.streams.audio
+            kinds = {(stream.rate, stream.channels) for stream in streams}
+            if len(kinds) != 1:
+                raise ValueError(
+                    f"{path}: expected sound streams of one rate and number of channels, got {kinds or 'none'}"
+                )
+            return _decode(av, container, streams), float(streams[0].rate)
+    except av.FFmpegError as error:
+        raise ValueError(f"{path}: damaged stem file ({error.strerror})") from None
+
+
+def _decode(av, container, streams) -> Float32[np.ndarray, "stream channel time"]:
+    """The streams' samples, without the silence that fills the last frame of the codec."""
+    planar = {stream.index: av.AudioResampler(format="fltp") for stream in streams}
+    pieces: dict[int, list[np.ndarray]] = {stream.index: [] for stream in streams}
+    ends = dict.fromkeys(pieces, 0)
+    for packet in container.demux(streams):
+        index, stream = packet.stream_index, packet.stream
+        if packet.pts is not None and packet.duration:
+            ends[index] = max(ends[index], packet.pts + packet.duration)
+        for frame in packet.decode():
+            counts_samples = stream.time_base * stream.rate == 1 and frame.pts is not None
+            extra = max(0, frame.pts + frame.samples - ends[index]) if counts_samples else 0
+            block = np.concatenate([part.to_ndarray() for part in planar[index].resample(frame)], axis=1)
+            pieces[index].append(block[:, : block.shape[1] - extra])
+    sounds = [np.concatenate(parts, axis=1) if parts else np.zeros((1, 0)) for parts in pieces.values()]
+    length = min(sound.shape[1] for sound in sounds)
+    if not length:
+        raise ValueError(f"{container.name}: expected sound in every stream, got an empty one")
+    return np.stack([sound[:, :length] for sound in sounds]).astype(np.float32, copy=False)
