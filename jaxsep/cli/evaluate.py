@@ -1,13 +1,22 @@
 """The command ``jaxsep evaluate``: its parser and its main, no logic."""
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxsep.config import SeparationConfig
-from jaxsep.io import zoo
+from jaxsep.cli.common import (
+    DEVICES,
+    FAILED,
+    add_source_options,
+    complain,
+    load_source,
+    prepare_jax,
+    progress_bar,
+    refuse_unheeded,
+    separation_config,
+    speaker,
+)
 
 __all__ = ["add_command"]
 
@@ -25,44 +34,37 @@ _SEPARATOR_OPTIONS = (
 )  # fmt: skip
 
 
-def add_command(commands: Any, methods: Sequence[str]) -> None:
-    """Add the command to the subparsers of ``jaxsep``; `methods` are those of ``jaxsep separate``."""
+def add_command(commands: Any) -> None:
+    """Add the command to the subparsers of ``jaxsep``."""
     parser = commands.add_parser(
         "evaluate",
         help="score stems, and see and hear why",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    _add_arguments(parser, methods)
-    parser.set_defaults(run=_evaluate, residual=None)
+    _add_arguments(parser)
+    parser.set_defaults(run=_evaluate, parser=parser)
 
 
-def _add_arguments(parser: argparse.ArgumentParser, methods: Sequence[str]) -> None:
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("references", type=Path, help="the folder with the true stems")
     add("--subset", choices=("train", "valid", "test"), help="of MUSDB18 (default: test, or all)")
     add("--tracks", nargs="+", metavar="NAME", help="score these tracks only")
     add("--outdir", type=Path, default=Path("evaluation"), help="where scores go (default: %(default)s)")
     add("--jobs", type=int, default=2, metavar="N", help="songs in flight (default: %(default)s)")
-    add("--device", choices=("cpu", "gpu", "tpu"), help="where to compute (default: the best there is)")
+    add("--device", choices=DEVICES, help="where to compute (default: the best there is)")
     add("--quiet", action="store_true", help="say only what went wrong")
 
-    default = SeparationConfig()
-    source = parser.add_argument_group("estimates").add_argument
-    source("--estimates", type=Path, metavar="FOLDER", help="score what is in this folder")
-    source("--oracle", choices=("ibm", "irm", "mwf", "mixture"),
-           help="ideal binary mask, ideal ratio mask, multichannel Wiener filter: upper bounds; mixture in equal "
-           "shares: the lower bound")  # fmt: skip
-    source("--method", choices=tuple(methods), default="umx", help="of separation (default: %(default)s)")
-    source("--model", default=zoo.DEFAULT_MODEL, help="a name or a folder (default: %(default)s)")
-    source("--targets", nargs="+", metavar="TARGET", help="run the nets of these targets only (default: all)")
-    source("--components", type=int, default=4, metavar="N", help="of nmf and nmfd (default: %(default)s)")
-    source("--iterations", type=int, default=30, metavar="N", help="of nmf and nmfd (default: %(default)s)")
-    source("--niter", type=int, default=default.n_iters, help="of the Wiener filter (default: %(default)s)")
-    source("--wiener-win-len", type=int, default=default.window, metavar="FRAMES",
-           help="frames that share spatial covariances (default: %(default)s)")  # fmt: skip
-    source("--softmask", action="store_true", help="start the filter from ratio masks")
-    source("--consistency", action="store_true", help="make the stems sum to the mixture exactly")
+    source = parser.add_argument_group("estimates")
+    source.add_argument("--estimates", type=Path, metavar="FOLDER", help="score what is in this folder")
+    source.add_argument(
+        "--oracle",
+        choices=("ibm", "irm", "mwf", "mixture"),
+        help="ideal binary mask, ideal ratio mask, multichannel Wiener filter: upper bounds; mixture in equal "
+        "shares: the lower bound",
+    )
+    add_source_options(source)
 
     scoring = parser.add_argument_group("scoring").add_argument
     scoring("--window", type=float, default=1.0, metavar="SECONDS", help="in a frame (default: %(default)s)")
@@ -87,16 +89,11 @@ def _add_arguments(parser: argparse.ArgumentParser, methods: Sequence[str]) -> N
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    from jaxsep.cli import FAILED, _bar, _complain, _prepare_jax, _say  # here: it imports this module
+    _refuse_contradictions(arguments)
+    device = prepare_jax(arguments.device)
+    from jaxsep import evaluation, scores  # here: --help need not wait for JAX
 
-    _refuse_unheeded(arguments)
-    device = _prepare_jax(arguments.device)
-    from jaxsep import (
-        evaluation,
-        scores,
-    )  # here: importing JAX's modules before the device is chosen starts it
-
-    say: Callable[[str], None] = (lambda *_: None) if arguments.quiet else _say
+    say = speaker(arguments)
     config = evaluation.ScoringConfig(
         window=arguments.window,
         hop=arguments.hop,
@@ -114,7 +111,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     say(f"{estimator.name}: {len(tracks)} track{'s' if len(tracks) > 1 else ''} on {device}")
 
     done, failed = [], []
-    with _bar(f"{len(tracks)} tracks", arguments.quiet) as progress:
+    with progress_bar(f"{len(tracks)} tracks", quiet=arguments.quiet) as progress:
         for outcome in evaluation.evaluate(
             tracks,
             estimator,
@@ -125,12 +122,11 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             **listening,
         ):
             if outcome.error is not None:
-                _complain(_about(outcome.track.name, outcome.error), FAILED)
+                complain(_about(outcome.track.name, outcome.error), FAILED)
                 failed.append(outcome.track.name)
                 continue
             done.append(outcome.scores)
-            if not arguments.quiet:
-                _write(_line(outcome))
+            say(_line(outcome))
     done.sort(key=lambda track: track.name)
     if done:
         scores.write_csv(arguments.outdir / "scores.csv", done)
@@ -139,18 +135,16 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     if done and arguments.report:
         say(str(_report(arguments, estimator.name, done, others)))
     if failed and len(tracks) > 1:
-        _complain(f"{len(failed)} of {len(tracks)} tracks failed: {', '.join(failed)}", FAILED)
+        complain(f"{len(failed)} of {len(tracks)} tracks failed: {', '.join(failed)}", FAILED)
     return FAILED if failed else 0
 
 
-def _refuse_unheeded(arguments: argparse.Namespace) -> None:
+def _refuse_contradictions(arguments: argparse.Namespace) -> None:
     """An option that nothing has a use for is a mistake, which silence would hide."""
-    from jaxsep import cli
-
     if arguments.estimates and arguments.oracle:
         raise ValueError("expected --estimates or --oracle, got both")
-    default = cli.get_parser().parse_args(["evaluate", str(arguments.references)])
-    changed = [name for name in vars(default) if getattr(arguments, name) != getattr(default, name)]
+    default = arguments.parser.get_default
+    changed = [name for name, value in vars(arguments).items() if value != default(name)]
     source = "--estimates" if arguments.estimates else "--oracle" if arguments.oracle else None
     for option in _SEPARATOR_OPTIONS:
         if source and option in changed:
@@ -159,7 +153,7 @@ def _refuse_unheeded(arguments: argparse.Namespace) -> None:
         if option in changed and not arguments.report:
             raise ValueError(f"--{option}: expected with --report, got it without")
     if not source:
-        cli._refuse_unheeded(arguments)
+        refuse_unheeded(arguments)
 
 
 def _tracks(arguments: argparse.Namespace) -> list[Any]:
@@ -181,19 +175,13 @@ def _named(tracks: Sequence[Any], names: Sequence[str], option: str) -> list[Any
 
 
 def _estimator(arguments: argparse.Namespace) -> Any:
-    from jaxsep import cli, estimators
+    from jaxsep import estimators
 
     if arguments.estimates:
         return estimators.FolderEstimator.from_folder(arguments.estimates)
     if arguments.oracle:
         return estimators.OracleEstimator(arguments.oracle)
-    config = SeparationConfig(
-        n_iters=arguments.niter,
-        window=arguments.wiener_win_len,
-        softmask=arguments.softmask,
-        consistency=arguments.consistency,
-    )
-    return estimators.SeparatorEstimator(cli._load(arguments), config)
+    return estimators.SeparatorEstimator(load_source(arguments), separation_config(arguments))
 
 
 def _listening(arguments: argparse.Namespace, tracks: Sequence[Any]) -> dict[str, Callable[..., Any]]:
@@ -230,13 +218,6 @@ def _line(outcome: Any) -> str:
     notes = "".join(f"\n  {note}" for note in outcome.scores.notes)
     known = " (known)" if outcome.resumed else ""
     return f"{outcome.track.name}{known}: SDR {found}{notes}"
-
-
-def _write(line: str) -> None:
-    """Print a line above the progress bar."""
-    from tqdm import tqdm
-
-    tqdm.write(line, file=sys.stdout)
 
 
 def _about(track: str, error: Exception) -> Exception | str:
