@@ -1,0 +1,58 @@
+"""Imports run one way: each module only sees those on the left of it."""
+
+import ast
+from pathlib import Path
+
+import jaxsep
+
+ROOT = Path(jaxsep.__file__).parent
+
+ORDER = [
+    ["config"],
+    ["stft", "lstm", "row_blocks", "median_filter", "gaussian", "refinement", "projection", "nmf_init", "nmf_informed"],
+    ["beta_divergence", "bsseval", "masking", "nmf_constraints"],
+    ["descent", "metrics", "openunmix", "filtering"],
+    ["nmf"],
+    ["nmfd"],
+    ["io", "blocks", "training", "plot"],
+    ["rendering"],
+    ["passes", "factorised"],
+    ["separation", "classic", "oracle"],
+    ["output", "estimators", "scores"],
+    ["stem_files", "evaluation"],
+    ["report"],
+    ["cli"],
+]
+RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
+
+
+def rooms() -> dict[str, list[Path]]:
+    """Each module or package of the library, with its files."""
+    found = {path.stem: [path] for path in ROOT.glob("*.py") if path.stem != "__init__"}
+    return found | {path.parent.name: sorted(path.parent.glob("*.py")) for path in ROOT.glob("*/__init__.py")}
+
+
+def imported_rooms(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "jaxsep":
+            parts = node.module.split(".")
+            names |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names |= {a.name.split(".")[1] for a in node.names if a.name.startswith("jaxsep.")}
+    return names & set(RANK)
+
+
+def test_every_room_has_its_place():
+    assert set(rooms()) == set(RANK)
+
+
+def test_imports_run_one_way():
+    backwards = [
+        f"{room} imports {other}"
+        for room, files in rooms().items()
+        for file in files
+        for other in imported_rooms(file) - {room}
+        if RANK[other] >= RANK[room]
+    ]
+    assert backwards == []
