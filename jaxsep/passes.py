@@ -29,7 +29,9 @@ class Stack(NamedTuple):
     """Nets of equal shape that run as one; every array has a leading target axis."""
 
     targets: tuple[str, ...]
-    variables: openunmix.Variables
+    variables: openunmix.Variables  # without those of the LSTM
+    layers: list[list[lstm.LSTMParams]]  # of the LSTM, for each lane: arrays (target, direction, ...)
+    lanes: list[tuple[int, ...]]  # directions that run in one loop, 0 forward and 1 backward
     config: OpenUnmixConfig
 
 
@@ -41,26 +43,34 @@ class Sequences(NamedTuple):
 
 
 def stack_models(models: Mapping[str, Weights]) -> list[Stack]:
-    """Join the nets that are faster together, in the order of ``models``.
+    """Join what is faster together, in the order of ``models``.
 
-    An accelerator wants few large products: there, nets of equal shape form one stack. A CPU is busy with one
-    net, and stacking would only keep four times the sequences in memory: there, each stands alone.
+    An accelerator wants few large products: there, nets of equal shape form one stack, and all their
+    directions advance in one loop. A CPU is busy with one net, and stacking would only keep four times the
+    sequences in memory; and a recurrence keeps just one core busy, whatever there is beside it in the loop:
+    there, nets stand alone and each direction is a lane of its own.
     """
-    alone = jax.default_backend() == "cpu"
+    on_cpu = jax.default_backend() == "cpu"
     groups: list[list[str]] = []
     for target, model in models.items():
-        if groups and not alone and models[groups[-1][0]].config == model.config:
+        if groups and not on_cpu and models[groups[-1][0]].config == model.config:
             groups[-1].append(target)
         else:
             groups.append([target])
-    return [
-        Stack(
-            tuple(group),
-            jax.tree.map(lambda *arrays: jnp.stack(arrays), *(dict(models[t].variables) for t in group)),
-            models[group[0]].config,
-        )
-        for group in groups
-    ]
+    stacks = []
+    for group in groups:
+        config = models[group[0]].config
+        directions = range(2 if config.bidirectional else 1)
+        lanes = [(direction,) for direction in directions] if on_cpu else [tuple(directions)]
+        # Joined and cut by NumPy: as operations of JAX, each shape would be compiled.
+        joined = jax.tree.map(lambda *arrays: np.stack(arrays), *(dict(models[t].variables) for t in group))
+        layers = [
+            [jax.device_put(jax.tree.map(lambda a, lane=lane: a[:, list(lane)], layer)) for lane in lanes]
+            for layer in openunmix.layers(joined, config)
+        ]
+        joined["params"] = {name: value for name, value in joined["params"].items() if name != "lstm"}
+        stacks.append(Stack(tuple(group), jax.device_put(joined), layers, lanes, config))
+    return stacks
 
 
 def encode(
@@ -103,8 +113,8 @@ def recur(stacks: Sequence[Stack], encoded: list[Sequences], *, report: Report) 
         for stack in stacks:
             inputs, last_valid = encoded.pop(0)
             halves: list[tuple[Array, ...]] = [(block,) for block in inputs]
-            for layer in openunmix.layers(stack.variables, stack.config):
-                for _ in _run_layer(layer, halves, last_valid, pool):
+            for layer in stack.layers:
+                for _ in _run_layer(layer, stack.lanes, halves, last_valid, pool):
                     report(next(done) / n_steps)
             for index, recurrent in enumerate(halves):
                 inputs[index] = _merge(stack.variables, inputs[index], recurrent, config=stack.config)
@@ -114,7 +124,11 @@ def recur(stacks: Sequence[Stack], encoded: list[Sequences], *, report: Report) 
 
 
 def _run_layer(
-    params: lstm.LSTMParams, halves: list[tuple[Array, ...]], last_valid: int, pool: Executor
+    layer: Sequence[lstm.LSTMParams],
+    lanes: Sequence[tuple[int, ...]],
+    halves: list[tuple[Array, ...]],
+    last_valid: int,
+    pool: Executor,
 ) -> Iterator[None]:
     """Replace a layer's input by its output, block by block; yields after each.
 
@@ -123,18 +137,12 @@ def _run_layer(
     step has read its two blocks for the last time, so the input goes as the output comes.
     """
     n_blocks, n_frames = len(halves), halves[0][0].shape[2]
-    targets, n_directions, hidden_size, _ = params.recurrent_kernel.shape
-    lanes: list[tuple[int, ...]] = [tuple(range(n_directions))]
-    if jax.default_backend() == "cpu":
-        # A recurrence keeps one core busy, whatever there is beside it: the directions take a core each.
-        lanes = [(direction,) for direction in range(n_directions)]
-    parts = [jax.tree.map(lambda a, lane=lane: a[:, list(lane)], params) for lane in lanes]
     # Made here, not when compiled: a song of one block and one of more then run the same code.
-    zeros = [
-        np.zeros((targets * len(lane), halves[0][0].shape[1], hidden_size), halves[0][0].dtype)
-        for lane in lanes
-    ]
-    carries = [lstm.LSTMCarry(zero, zero) for zero in zeros]
+    carries = []
+    for part in layer:
+        targets, directions, hidden_size, _ = part.recurrent_kernel.shape
+        zeros = np.zeros((targets * directions, halves[0][0].shape[1], hidden_size), np.float32)
+        carries.append(lstm.LSTMCarry(zeros, zeros))
     outputs: list[list[Array]] = [[] for _ in range(n_blocks)]
     for index in range(n_blocks):
         mirrored = n_blocks - 1 - index
@@ -142,7 +150,7 @@ def _run_layer(
         n_valid = last_valid if index == 0 else n_frames
         jobs = [
             pool.submit(_scan_now, part, halves[index], halves[mirrored], n_valid, carry, lane)
-            for part, carry, lane in zip(parts, carries, lanes, strict=True)
+            for part, carry, lane in zip(layer, carries, lanes, strict=True)
         ]
         made, carries = zip(*(job.result() for job in jobs), strict=True)
         forward, *backward = (direction for lane in made for direction in lane)
