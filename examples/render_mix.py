@@ -23,12 +23,15 @@ SEED, SECONDS, RATE = 42, 12.0, 44100
 def main(argv: list[str] | None = None) -> int:
     """Write the mixture and, if asked, its stems."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, default=ROOT / "examples" / "mix.flac")
+    parser.add_argument(
+        "--output", type=Path, help="default: examples/mix.flac, mix_SEED.flac for other seeds"
+    )
     parser.add_argument("--stems", type=Path, help="folder for the true stems")
     parser.add_argument("--seed", type=int, default=SEED, help="another song")
     args = parser.parse_args(argv)
+    name = "mix.flac" if args.seed == SEED else f"mix_{args.seed}.flac"
     stems = render(args.seed, SECONDS, RATE)
-    soundfile.write(args.output, sum(stems.values()).T, RATE, subtype="PCM_16")
+    soundfile.write(args.output or ROOT / "examples" / name, sum(stems.values()).T, RATE, subtype="PCM_16")
     if args.stems:
         args.stems.mkdir(parents=True, exist_ok=True)
         for name, stem in stems.items():

@@ -27,17 +27,19 @@ Penalty = tuple[Float[Array, ""] | float, Float[Array, ""] | float]  # l1, l2
 
 
 def as_magnitude(v: Array) -> Float[Array, "*batch freq frame"]:
-    """`v` as a real floating-point array with at least two dimensions.
+    """`v` as a real floating-point array with at least two dimensions and one value.
 
     Raises:
         TypeError: ``v`` is complex.
-        ValueError: ``v`` has fewer than two dimensions.
+        ValueError: ``v`` has fewer than two dimensions, or no bin or frame.
     """
     v = jnp.asarray(v)
     if jnp.iscomplexobj(v):
-        raise TypeError(f"v must be a real magnitude spectrogram, got {v.dtype}: take jnp.abs first")
-    if v.ndim < 2:
-        raise ValueError(f"v must have shape (..., freq, frame), got {v.shape}")
+        raise TypeError(f"expected a real magnitude spectrogram, got {v.dtype}: take jnp.abs first")
+    if v.ndim < 2 or not v.size:
+        raise ValueError(
+            f"expected magnitudes (..., freq, frame) of one bin and frame or more, got {v.shape}"
+        )
     return v if jnp.issubdtype(v.dtype, jnp.floating) else v.astype(jnp.float32)
 
 

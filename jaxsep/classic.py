@@ -13,7 +13,7 @@ References:
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, repeat
 from typing import NamedTuple
@@ -101,7 +101,8 @@ class Classic:
         Args:
             open_audio: reads the song: float32 ``(channel, time)`` at :attr:`sample_rate`.
             n_channels: the song's channels.
-            config: iterations and window of the Wiener filter; ``softmask`` makes no difference.
+            config: iterations and window of the Wiener filter, and consistency; ``softmask`` does not apply,
+                for the shares are masks already.
             n_samples: the song's length if it is known, for the progress.
             progress: called with the part of the work that is done.
 
@@ -111,7 +112,7 @@ class Classic:
         Raises:
             ValueError: the song holds no sample.
         """
-        config = config or SeparationConfig()
+        config = replace(config or SeparationConfig(), softmask=False)
         sizes = {"n_fft": self.n_fft, "hop_length": self.hop_length}
         if not config.window and n_samples is None:
             n_samples = sum(piece.shape[-1] for piece in open_audio())

@@ -144,7 +144,8 @@ class SeparationConfig(_JsonRoundTrip):
             small whatever the song's length unless it is 0.
         softmask: start from ratio masks instead of the magnitudes with the mixture's phase.
         residual: add a stem of what the targets leave of the mixture.
-        consistency: share what the stems lack of the mixture, sample by sample, equally among them.
+        consistency: share what the stems lack of the mixture, sample by sample, equally among them: for
+            stems that are meant to be all of it, such as all targets of a model.
 
     Example:
         >>> SeparationConfig(n_iters=0).to_json()["window"]

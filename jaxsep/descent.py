@@ -158,11 +158,12 @@ def check_nonnegative(**arrays: Array) -> None:
         raise ValueError(f"{name} must be finite and non-negative, got {got} of {a.size} values")
 
 
-def check_steps(n_steps: int, divergence_every: int, tol: Any) -> None:
-    """Refuse numbers of steps that mean nothing.
+def check_steps(n_steps: int, divergence_every: int, tol: Any, adapt_timing: Any) -> None:
+    """Refuse numbers of steps, and a timing of them, that mean nothing.
 
     Raises:
-        ValueError: a negative `n_steps` or `tol`, or a `divergence_every` below 1.
+        ValueError: a negative `n_steps` or `tol`, a `divergence_every` below 1, or an `adapt_timing` that is
+            not above 0.
     """
     if n_steps < 0:
         raise ValueError(f"n_steps must be 0 or more, got {n_steps}")
@@ -170,6 +171,8 @@ def check_steps(n_steps: int, divergence_every: int, tol: Any) -> None:
         raise ValueError(f"divergence_every must be 1 or more, got {divergence_every}")
     if tol is not None and not isinstance(tol, jax.core.Tracer) and not tol >= 0:
         raise ValueError(f"tol must be None or 0 or more, got {tol}")
+    if not isinstance(adapt_timing, jax.core.Tracer) and not 0 < adapt_timing < math.inf:
+        raise ValueError(f"adapt_timing must be above 0 and finite, got {adapt_timing}")
 
 
 def degrees(name: str, update: bool | Array, h: Array) -> tuple[bool, Array | None]:

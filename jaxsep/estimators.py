@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from jaxsep import oracle
 from jaxsep.config import SeparationConfig
+from jaxsep.factorised import Factorisation
 from jaxsep.io.musdb import MIXTURE, Track, find_tracks, load_stems
 from jaxsep.separation import StemSource, separate
 
@@ -109,13 +110,13 @@ class SeparatorEstimator:
         return self._source_settings | {"config": asdict(self.config)}
 
     def __call__(self, song: Song, progress: Callable[[float], None]) -> Estimates:
-        """The stems; components without a name of a true stem each go to the one that they resemble most."""
+        """The stems; the nameless components of a factorisation each go to the true stem they resemble most."""
         made = separate(
             song.mixture, song.sample_rate, separator=self.source, progress=progress, **asdict(self.config)
         )
-        if set(made) & set(song.references):
-            return made
-        return group_components(list(made.values()), song.references)
+        if isinstance(self.source, Factorisation):
+            return group_components(list(made.values()), song.references)
+        return made
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,10 @@ class FolderEstimator:
 
     @classmethod
     def from_folder(cls, folder: Path) -> "FolderEstimator":
-        """All estimates in a folder: `TRACK/STEM.wav`, or `test/TRACK/STEM.wav`."""
+        """All estimates in a folder: `TRACK/STEM.wav`, or `test/TRACK/STEM.wav`.
+
+        Also what `jaxsep separate` makes of MUSDB18: `TRACK/mixture/STEM.wav` and `TRACK.stem/STEM.wav`.
+        """
         return cls(folder.resolve().name, {track.name: track for track in find_tracks(folder)})
 
     def settings(self, track: Track) -> dict[str, Any]:
@@ -146,9 +150,11 @@ class FolderEstimator:
         return load_stems(found, stems, sample_rate=song.sample_rate)[0]
 
     def _found(self, track: Track) -> Track:
-        if track.name not in self.tracks:
-            raise ValueError(f"{track.name}: expected estimates of it in {self.name}, got none")
-        return self.tracks[track.name]
+        # `jaxsep separate` names its folders after the files: SONG/mixture for MUSDB18-HQ, SONG.stem for MUSDB18.
+        for name in (track.name, f"{track.name}/{MIXTURE}", f"{track.name}.stem"):
+            if name in self.tracks:
+                return self.tracks[name]
+        raise ValueError(f"{track.name}: expected estimates of it in {self.name}, got none")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 from jaxtyping import Float
 
-from jaxsep import metrics
+from jaxsep import __version__, metrics
 from jaxsep.estimators import Estimates, Estimator, Song, file_stamps, load_song
 from jaxsep.io.musdb import Track
 from jaxsep.scores import METRICS, TargetScores, TrackScores, read_scores, write_scores
@@ -107,7 +107,8 @@ def score(
         The scores of each target.
 
     Raises:
-        ValueError: no estimate has a reference, or shapes differ.
+        ValueError: no estimate has a reference, shapes differ, or there are both `accompaniment` and
+            `no_vocals`.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -121,12 +122,13 @@ def score(
     truth, made = dict(references), dict(estimates)
     total = sum(truth.values()) if mixture is None else mixture
     joint = [target for target in truth if target in made]
-    pairs = {
-        target: name
-        for target in joint
-        for name in _complements(target)
-        if name in made and name not in truth
-    }
+    pairs = {}
+    for target in joint:
+        names = [name for name in _complements(target) if name in made and name not in truth]
+        if len(names) > 1:
+            raise ValueError(f"expected one estimate of all but {target}, got {' and '.join(names)}")
+        if names:
+            pairs[target] = names[0]
     if not joint:
         raise ValueError(
             f"expected an estimate of one of {', '.join(truth)}; got {', '.join(made) or 'none'}"
@@ -152,7 +154,8 @@ def fit_estimates(song: Song, estimates: Mapping[str, np.ndarray]) -> tuple[Esti
     Longer ones are cut and shorter ones filled with silence, as in museval.
 
     Raises:
-        ValueError: an estimate has another number of channels, or holds NaN or infinity.
+        ValueError: no estimate has the name of a stem, or one has another number of channels or holds NaN or
+            infinity.
     """
     channels, length = song.mixture.shape
     fitted, notes = {}, []
@@ -170,6 +173,11 @@ def fit_estimates(song: Song, estimates: Mapping[str, np.ndarray]) -> tuple[Esti
             notes.append(f"{name}: {abs(missing)} samples {'short' if missing > 0 else 'long'}, {done}")
         fitted[name] = np.pad(estimate[:, :length], [(0, 0), (0, max(0, missing))])
     known = {*song.references, *(name for target in song.references for name in _complements(target))}
+    if not known & set(fitted):
+        raise ValueError(
+            f"{song.track.name}: expected an estimate of one of {', '.join(song.references)}; "
+            f"got {', '.join(fitted) or 'none'}"
+        )
     ignored = sorted(set(fitted) - known)
     if ignored:
         notes.append(f"not among the true stems: {', '.join(ignored)}")
@@ -238,7 +246,9 @@ def evaluate(
                 scored = score(
                     song.references, estimates, song.sample_rate, mixture=song.mixture, config=config
                 )
-                scores = TrackScores(track.name, scored, config.window, config.hop, settings, notes)
+                seconds = song.mixture.shape[1] / song.sample_rate
+                window, hop = (seconds if math.isinf(x) else x for x in (config.window, config.hop))
+                scores = TrackScores(track.name, scored, window, hop, settings, notes)
                 report(_SCORED)
                 write_scores(path, scores)
                 scores = read_scores(path, track.name)  # as a later run will find them
@@ -289,6 +299,7 @@ def _settings(track: Track, estimator: Estimator, config: ScoringConfig) -> dict
     scoring = {name: str(value) for name, value in asdict(config).items()}
     return {
         "format_version": FORMAT_VERSION,
+        "jaxsep": __version__,
         "estimator": estimator.name,
         **estimator.settings(track),
         "references": file_stamps(track),
@@ -317,19 +328,23 @@ def _score_together(
     sample_rate: float,
     config: ScoringConfig,
 ) -> dict[str, TargetScores]:
-    truth, made = (np.stack([sounds[name] for name in targets]) for sounds in (references, estimates))
     window, hop = (
         seconds if math.isinf(seconds) else max(1, int(seconds * sample_rate))
         for seconds in (config.window, config.hop)
     )
     options = {"window": window, "hop": hop, "filters_len": config.filters_len}
     bss_eval = _museval_scores if config.scorer == "museval" else _jaxsep_scores
+    truth, made = (np.stack([sounds[name] for name in targets]) for sounds in (references, estimates))
     frames = bss_eval(truth, made, config, **options)  # (metric, target, frame)
-    sdr, si_sdr = np.asarray(metrics.sdr(truth, made)), np.asarray(metrics.si_sdr(truth, made))
+    del truth, made
     return {
         target: TargetScores(
             dict(zip(METRICS, frames[:, j], strict=True)),
-            {"MDX_SDR": float(sdr[j]), "SI_SDR": float(si_sdr[j])},
+            # One target at a time: these hold several copies of what they are given.
+            {
+                "MDX_SDR": float(metrics.sdr(references[target], estimates[target])),
+                "SI_SDR": float(metrics.si_sdr(references[target], estimates[target])),
+            },
         )
         for j, target in enumerate(targets)
     }

@@ -101,7 +101,8 @@ class Factorisation:
         Args:
             open_audio: reads the song, twice: float32 ``(channel, time)`` at :attr:`sample_rate`.
             n_channels: the song's channels.
-            config: nothing in it applies: the masks divide the mixture as they are.
+            config: of it only ``consistency`` applies, to what rounding leaves: the masks divide the mixture as
+                they are.
             n_samples: the song's length; not needed.
             progress: called with the part of the work that is done.
 
@@ -133,7 +134,8 @@ class Factorisation:
 
         pieces = render(
             estimates(),
-            SeparationConfig(n_iters=0),  # masks times magnitudes with the mixture's phase: the masks alone
+            # Masks times magnitudes with the mixture's phase: the masks alone.
+            SeparationConfig(n_iters=0, consistency=config is not None and config.consistency),
             n_blocks=n_blocks,
             report=lambda done: report(READ_SHARE + FIT_SHARE + RENDER_SHARE * done),
             **sizes,

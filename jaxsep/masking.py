@@ -1,47 +1,66 @@
 """Masks, which divide a mixture spectrogram among its sources, and signals from magnitudes.
 
-Every mask of a set sums to one with the others, so that masked spectrograms sum to the mixture.
+The masks of a set sum to one, so that masked spectrograms sum to the mixture, with two exceptions: margins
+above 1 leave a residual, and of two equal magnitudes an infinite power gives the bin to neither.
 """
 
+from functools import partial
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Complex, Float
 
+from jaxsep.beta_divergence import as_magnitude
 from jaxsep.median_filter import median_filter
 from jaxsep.stft import frame_count, istft, stft
+
+# Compiled, a median needs no copies of its input. But its comparisons grow with the square of its length: 63
+# compile in a second, 101 in more than a minute. Longer ones go operation by operation.
+_LONGEST_COMPILED = 63
 
 __all__ = ["alpha_wiener", "binary", "griffin_lim", "hpss", "hpss_kernel_additive", "softmask"]
 
 
 def softmask(
-    x: Float[Array, "..."], x_ref: Float[Array, "..."], *, power: float = 1.0, split_zeros: bool = True
+    x: Float[Array, "..."],
+    x_ref: Float[Array, "..."],
+    *,
+    power: float = 1.0,
+    margin: float = 1.0,
+    split_zeros: bool = True,
 ) -> Float[Array, "..."]:
     """How much of a mixture is `x` rather than `x_ref`.
 
-    ``x^p / (x^p + x_ref^p)``; with an infinite power 1 where ``x > x_ref`` and 0 elsewhere.
+    ``x^p / (x^p + (margin x_ref)^p)``; with an infinite power 1 where ``x > margin x_ref`` and 0 elsewhere.
 
     Args:
         x: magnitudes of the wanted part, ≥ 0, any shape.
         x_ref: magnitudes of the rest, same shape.
         power: > 0; 1 divides by amplitude, 2 by energy (Wiener), ``math.inf`` decides.
+        margin: how far `x` must stand out, ≥ 1. Above 1 the masks of `x` and `x_ref` leave a residual.
         split_zeros: the mask is 1/2 where both are silent, so that the masks of `x` and `x_ref` sum to one;
             else 0.
 
     Returns:
-        The mask, 0 to 1. For a margin, hand in ``margin * x_ref``.
+        The mask, 0 to 1, in the dtype of `x` (float32 for integers). For margin 1 it sums to one with the mask
+        of `x_ref`, but for equal magnitudes under an infinite power, where both masks are 0.
 
     Raises:
-        ValueError: the shapes differ, or `power` is not positive.
+        ValueError: the shapes differ, `power` is not positive, or `margin` is below 1.
 
     Example:
         >>> softmask(jnp.array([3.0, 0.0]), jnp.array([1.0, 0.0]), power=2).tolist()
         [0.8999999761581421, 0.5]
     """
-    x, x_ref = jnp.asarray(x), jnp.asarray(x_ref)
+    x, x_ref = _as_floating(x), _as_floating(x_ref)
     if x.shape != x_ref.shape:
         raise ValueError(f"x and x_ref must have the same shape, got {x.shape} and {x_ref.shape}")
     _check_power(power)
+    if not margin >= 1:
+        raise ValueError(f"margin must be 1 or more, got {margin}")
+    x_ref = margin * x_ref
     if power == jnp.inf:
         return (x > x_ref).astype(x.dtype)
     # Over the larger of the two, a power neither overflows nor turns both into 0.
@@ -64,7 +83,8 @@ def alpha_wiener(
         axis: where the sources are; -3 for components (..., component, freq, frame).
 
     Returns:
-        Masks of the same shape, which sum to one over the sources; equal shares where all are silent.
+        Masks of the same shape (float32 for integers), which sum to one over the sources; equal shares where all
+        are silent.
 
     Raises:
         ValueError: `alpha` is not positive, or there is no such axis.
@@ -77,7 +97,7 @@ def alpha_wiener(
     References:
         A. Liutkus, R. Badeau: Generalized Wiener filtering with fractional power spectrograms. ICASSP 2015.
     """
-    magnitudes = jnp.asarray(magnitudes)
+    magnitudes = _as_floating(magnitudes)
     _check_axis(axis, magnitudes)
     _check_power(alpha)
     # Over the largest source: powers of quiet magnitudes would vanish.
@@ -103,6 +123,10 @@ def binary(magnitudes: Float[Array, "..."], *, axis: int = -4) -> Float[Array, "
     Example:
         >>> binary(jnp.array([[[3.0]], [[1.0]]]), axis=-3).ravel().tolist()
         [1.0, 0.0]
+
+    References:
+        Ö. Yılmaz, S. Rickard: Blind separation of speech mixtures via time-frequency masking. IEEE
+        Transactions on Signal Processing 52(7), 2004.
     """
     magnitudes = jnp.asarray(magnitudes)
     _check_axis(axis, magnitudes)
@@ -132,7 +156,8 @@ def hpss(
             remains that is neither.
 
     Returns:
-        The harmonic and the percussive mask, each (..., freq, frame); they sum to one for margin 1.
+        The harmonic and the percussive mask, each (..., freq, frame); they sum to one for margin 1 and a finite
+        power.
 
     Raises:
         TypeError: `magnitude` is complex.
@@ -149,18 +174,18 @@ def hpss(
         J. Driedger, M. Müller, S. Disch: Extending harmonic-percussive separation of audio signals. ISMIR
         2014 (margins).
     """
-    magnitude = _as_magnitude(magnitude)
+    magnitude = as_magnitude(magnitude)
     frames, bins = kernel_size if isinstance(kernel_size, tuple) else (kernel_size, kernel_size)
     margins = margin if isinstance(margin, tuple) else (margin, margin)
     if min(margins) < 1:
         raise ValueError(f"margins must be 1 or more, got {margins}")
-    split_zeros = margins == (1, 1)
-    harmonic = median_filter(magnitude, frames, axis=-1)
-    percussive = median_filter(magnitude, bins, axis=-2)
-    return (
-        softmask(harmonic, margins[0] * percussive, power=power, split_zeros=split_zeros),
-        softmask(percussive, margins[1] * harmonic, power=power, split_zeros=split_zeros),
+    _check_power(power)
+    # Compiled apart from the masks: in one program XLA computes the medians anew for each mask.
+    harmonic, percussive = (
+        (_compiled_median_filter if size <= _LONGEST_COMPILED else median_filter)(magnitude, size, axis=axis)
+        for size, axis in ((frames, -1), (bins, -2))
     )
+    return _both_masks(harmonic, percussive, power=float(power), margins=margins)
 
 
 def hpss_kernel_additive(
@@ -200,10 +225,23 @@ def hpss_kernel_additive(
         D. FitzGerald, A. Liutkus, Z. Rafii, B. Pardo, L. Daudet: Harmonic/percussive separation using kernel
         additive modelling. Irish Signals and Systems Conference 2014.
     """
-    magnitude = _as_magnitude(magnitude)
+    magnitude = as_magnitude(magnitude)
     if n_iters < 1 or kernel_size < 3:
         raise ValueError(f"n_iters must be 1 and kernel_size 3 or more, got {n_iters} and {kernel_size}")
+    is_long = median and kernel_size > _LONGEST_COMPILED
+    return (_kernel_additive if is_long else _compiled_kernel_additive)(
+        magnitude, n_iters=n_iters, kernel_size=kernel_size, median=median, alpha=float(alpha)
+    )
 
+
+def _kernel_additive(
+    magnitude: Float[Array, "*batch freq frame"],
+    *,
+    n_iters: int,
+    kernel_size: int,
+    median: bool,
+    alpha: float,
+) -> tuple[Float[Array, "*batch freq frame"], Float[Array, "*batch freq frame"]]:
     def smoothed(x: Array, axis: int) -> Array:
         if median:
             return median_filter(x, kernel_size, axis=axis, mode="constant")
@@ -217,6 +255,11 @@ def hpss_kernel_additive(
     masks = masks_of(magnitude, magnitude)
     masks = lax.fori_loop(1, n_iters, lambda _, m: masks_of(m[0] * magnitude, m[1] * magnitude), masks)
     return masks[0], masks[1]
+
+
+_compiled_kernel_additive = jax.jit(
+    _kernel_additive, static_argnames=("n_iters", "kernel_size", "median", "alpha")
+)
 
 
 def griffin_lim(
@@ -262,6 +305,18 @@ def griffin_lim(
         raise ValueError(f"{length} samples have {n_frames} frames, got a spectrogram {spectrogram.shape}")
     if n_iters < 0:
         raise ValueError(f"n_iters must be 0 or more, got {n_iters}")
+    return _griffin_lim(spectrogram, n_fft=n_fft, hop_length=hop_length, length=length, n_iters=n_iters)
+
+
+@partial(jax.jit, static_argnames=("n_fft", "hop_length", "length", "n_iters"))
+def _griffin_lim(
+    spectrogram: Float[Array, "*batch freq frame"] | Complex[Array, "*batch freq frame"],
+    *,
+    n_fft: int,
+    hop_length: int,
+    length: int,
+    n_iters: int,
+) -> Float[Array, "*batch time"]:
     magnitude = jnp.abs(spectrogram)
 
     def signal(x: Array) -> Array:
@@ -290,13 +345,27 @@ def _hann_smoothed(x: Float[Array, "..."], size: int, axis: int) -> Float[Array,
     return jnp.moveaxis(total, -1, axis)
 
 
-def _as_magnitude(magnitude: Array) -> Array:
-    magnitude = jnp.asarray(magnitude)
-    if jnp.iscomplexobj(magnitude):
-        raise TypeError(f"expected real magnitudes, got {magnitude.dtype}: take jnp.abs first")
-    if magnitude.ndim < 2:
-        raise ValueError(f"expected magnitudes (..., freq, frame), got shape {magnitude.shape}")
-    return magnitude if jnp.issubdtype(magnitude.dtype, jnp.floating) else magnitude.astype(jnp.float32)
+_compiled_median_filter = jax.jit(median_filter, static_argnames=("size", "axis", "mode"))
+
+
+@partial(jax.jit, static_argnames=("power", "margins"))
+def _both_masks(
+    harmonic: Float[Array, "..."],
+    percussive: Float[Array, "..."],
+    *,
+    power: float,
+    margins: tuple[float, float],
+) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    split_zeros = margins == (1, 1)
+    return (
+        softmask(harmonic, percussive, power=power, margin=margins[0], split_zeros=split_zeros),
+        softmask(percussive, harmonic, power=power, margin=margins[1], split_zeros=split_zeros),
+    )
+
+
+def _as_floating(magnitudes: Array) -> Array:
+    magnitudes = jnp.asarray(magnitudes)
+    return magnitudes if jnp.issubdtype(magnitudes.dtype, jnp.inexact) else magnitudes.astype(jnp.float32)
 
 
 def _check_power(power: float) -> None:

@@ -62,8 +62,26 @@ def median(values: Sequence[Array]) -> Array:
 
     Of any ``n // 2 + 2`` among n values neither the smallest nor the largest can be the median: forget both,
     take in one more value, repeat.
+
+    Args:
+        values: an odd number of arrays of one shape.
+
+    Returns:
+        An array of that shape.
+
+    Raises:
+        ValueError: an even number of arrays, or none.
+
+    Example:
+        >>> median([jnp.array([1.0, 9.0]), jnp.array([3.0, 2.0]), jnp.array([2.0, 4.0])]).tolist()
+        [2.0, 4.0]
+
+    References:
+        A. W. Paeth: Median finding on a 3x3 grid. Graphics Gems, 1990.
     """
     n = len(values)
+    if n % 2 == 0:
+        raise ValueError(f"values must be an odd number of arrays, got {n}")
     if n == 1:
         return values[0]
     pool, waiting = list(values[: n // 2 + 2]), list(values[n // 2 + 2 :])

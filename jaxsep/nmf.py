@@ -104,6 +104,9 @@ def reconstruct(state: NMFState) -> Float[Array, "*batch freq frame"]:
     Returns:
         Magnitudes (..., freq, frame).
 
+    Raises:
+        TypeError: the factors differ in their number of components.
+
     Example:
         >>> reconstruct(NMFState(jnp.ones((5, 2)), jnp.ones((2, 7)))).shape
         (5, 7)
@@ -249,7 +252,7 @@ def fit(
         ((20,), True)
     """
     v, state = _as_problem(v, state)
-    check_steps(n_steps, divergence_every, tol)
+    check_steps(n_steps, divergence_every, tol, adapt_timing)
     check_nonnegative(v=v, w=state.w, h=state.h)
     update_w, degree_w = degrees("update_w", update_w, state.h)
     update_h, degree_h = degrees("update_h", update_h, state.h)
@@ -298,10 +301,10 @@ def fit_restarts(
         >>> state.w.shape, info.divergence.shape
         ((5, 2), (4,))
     """
-    if n_restarts < 1 or options.get("n_steps", 1) < 1:
-        raise ValueError(
-            f"n_restarts and n_steps must be 1 or more, got {n_restarts}, {options.get('n_steps')}"
-        )
+    if n_restarts < 1:
+        raise ValueError(f"n_restarts must be 1 or more, got {n_restarts}")
+    if options.get("n_steps", 1) < 1:
+        raise ValueError(f"n_steps must be 1 or more, got {options['n_steps']}")
     v = as_magnitude(v)
     check_nonnegative(v=v)
     keys = jax.random.split(key, n_restarts)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
@@ -212,6 +213,13 @@ def exponential_decay(
     h = jnp.asarray(h)
     decay = jnp.broadcast_to(jnp.clip(jnp.asarray(decay, h.dtype), 0, 0.9999999), h.shape[:-1])
 
+    return _decaying(h, decay)
+
+
+@jax.jit
+def _decaying(
+    h: Float[Array, "*batch component frame"], decay: Float[Array, "*batch component"]
+) -> Float[Array, "*batch component frame"]:
     def forward(last: Array, x: Array) -> tuple[Array, Array]:
         y = jnp.maximum(x, decay * last + (1 - decay) * x)
         return y, y

@@ -16,7 +16,11 @@ _STRATEGIES = ("random", "uniform", "nndsvd", "nndsvda", "nndsvdar")
 def start(
     v: Float[Array, "*batch freq frame"], n_components: int, *, key: Array, strategy: str
 ) -> tuple[Float[Array, "*batch freq component"], Float[Array, "*batch component frame"]]:
-    """The factors that :func:`jaxsep.nmf.init` returns, which also explains the strategies."""
+    """The factors that :func:`jaxsep.nmf.init` returns, which also explains the strategies.
+
+    Raises:
+        ValueError: no components, an unknown strategy, or more components than an SVD gives.
+    """
     if n_components < 1:
         raise ValueError(f"n_components must be 1 or more, got {n_components}")
     if strategy not in _STRATEGIES:

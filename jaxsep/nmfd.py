@@ -122,14 +122,15 @@ def step(
         beta: which divergence, see :func:`jaxsep.nmf.divergence`.
         rule: "multiplicative": all lags jointly, monotone, h with the new model. "averaged", for beta 1: h
             by the mean over the lags of one ratio per lag, and still with the old model; templates get unit
-            sum after each step. It may raise the divergence, yet is the rule of the NMF toolbox.
+            sum after each step where w moves freely (`update_w` True). It may raise the divergence, yet is the
+            rule of the NMF toolbox.
         update_w: whether w moves.
         update_h: whether h moves.
         sparsity: weight of ``sum(h / u)``, ≥ 0, where u is the mean of v rounded up to a power of two: the
             loudness does not matter.
         decorrelation: weight of ``1/2 sum of w[:, c, l] w[:, c, m] over l != m``, ≥ 0, which keeps the lags
-            of a template different. With either penalty templates get unit sum (and h their loudness) after
-            each step, else both penalties could be evaded by rescaling.
+            of a template different. With either penalty templates that move freely get unit sum (and h their
+            loudness) after each step, else both penalties could be evaded by rescaling.
 
     Returns:
         The next state.
@@ -145,8 +146,7 @@ def step(
         (5, 2, 3)
     """
     v, state = _as_problem(v, state)
-    _check_rule(rule, beta, sparsity, decorrelation)
-    penalties = None if sparsity == decorrelation == 0 else (sparsity, decorrelation)
+    penalties = _penalties(rule, beta, sparsity, decorrelation)
     stepper = _stepper(beta, rule, update_w, update_h, penalties)
     return advance(stepper, v, state, w_ndim=3, beta=beta)
 
@@ -205,14 +205,14 @@ def fit(
         ((5,), True)
     """
     v, state = _as_problem(v, state)
-    _check_rule(rule, beta, sparsity, decorrelation)
-    check_steps(n_steps, divergence_every, tol)
+    penalties = _penalties(rule, beta, sparsity, decorrelation)
+    check_steps(n_steps, divergence_every, tol, adapt_timing)
     check_nonnegative(v=v, w=state.w, h=state.h)
     update_w, degree_w = degrees("update_w", update_w, state.h)
     update_h, degree_h = degrees("update_h", update_h, state.h)
     return _fit(
         (v, state, degree_w, degree_h),
-        None if sparsity == decorrelation == 0 else (sparsity, decorrelation),
+        penalties,
         beta=float(beta),
         rule=rule,
         update_w=update_w,
@@ -375,16 +375,24 @@ def _as_problem(v: Array, state: NMFDState) -> tuple[Array, NMFDState]:
     return v, NMFDState(w, h)
 
 
-def _check_rule(rule: str, beta: float, sparsity: float, decorrelation: float) -> None:
+def _penalties(
+    rule: str, beta: float, sparsity: float | Array, decorrelation: float | Array
+) -> tuple[float | Array, float | Array] | None:
+    """The penalties, None where both are known to be 0; refuses what does not go together."""
     if rule not in ("multiplicative", "averaged"):
         raise ValueError(f"rule must be multiplicative or averaged, got {rule!r}")
-    if rule == "averaged" and (beta != 1 or sparsity != 0 or decorrelation != 0):
+    penalties = sparsity, decorrelation
+    if not any(isinstance(x, jax.core.Tracer) for x in penalties):
+        if sparsity < 0 or decorrelation < 0:
+            raise ValueError(f"penalties must be 0 or more, got {sparsity} and {decorrelation}")
+        if sparsity == decorrelation == 0:
+            penalties = None
+    if rule == "averaged" and (beta != 1 or penalties is not None):
         raise ValueError(
             f"the averaged rule needs beta 1 and no penalties, got beta {beta}, sparsity {sparsity} and "
             f"decorrelation {decorrelation}"
         )
-    if sparsity < 0 or decorrelation < 0:
-        raise ValueError(f"penalties must be 0 or more, got {sparsity} and {decorrelation}")
+    return penalties
 
 
 @partial(

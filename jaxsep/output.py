@@ -3,12 +3,21 @@
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import NamedTuple
 
 from jaxsep.io.formats import INPUT_EXTENSIONS, output_format
 
-__all__ = ["CLIP_POLICIES", "OutputConfig", "Song", "find_songs", "output_stems", "stem_paths"]
+__all__ = [
+    "CLIP_POLICIES",
+    "OutputConfig",
+    "Song",
+    "check_distinct",
+    "find_songs",
+    "output_stems",
+    "stem_paths",
+]
 
 CLIP_POLICIES = ("rescale", "clamp", "none")
 
@@ -53,12 +62,13 @@ class OutputConfig:
                 f"got {subtype}"
             )
         try:
-            one, other = (self.template.format(track="t", stem=s, ext="e") for s in "ab")
-        except (KeyError, IndexError, ValueError):
+            one, other = (self.template.format(track="t", stem=stem, ext="e") for stem in "ab")
+        except (AttributeError, LookupError, TypeError, ValueError):
             one = other = ""
-        if one == other:
+        if one == other or not one.endswith(".e"):
             raise ValueError(
-                f"template: expected {{stem}} and only {{track}}, {{stem}} and {{ext}}; got {self.template!r}"
+                "template: expected a path with {stem} that ends in .{ext}, and nothing else in braces but "
+                f"{{track}}; got {self.template!r}"
             )
 
 
@@ -73,8 +83,8 @@ def find_songs(inputs: Sequence[Path], *, skip: Path | None = None) -> list[Song
     """The files named, and all sound files in the folders named and below.
 
     A file's track is its name without the extension; in a folder, its path from there. Hidden files and
-    whatever lies in ``skip`` are left out of folders. Where two songs would have one name, the later one
-    keeps its extension.
+    whatever lies in ``skip``, if that is below the folder, are left out. Where two songs would have one name
+    the later one keeps its extension, and gets a number if that is taken too.
 
     Raises:
         ValueError: a folder holds no sound file.
@@ -89,18 +99,38 @@ def find_songs(inputs: Sequence[Path], *, skip: Path | None = None) -> list[Song
                 raise ValueError(f"{path}: expected a folder with sound files, got none in it")
         for file in found:
             relative = file.relative_to(root)
-            track = relative.with_suffix("").as_posix()
-            if track in taken:
-                track = relative.as_posix()
+            names = chain(
+                (relative.with_suffix("").as_posix(), relative.as_posix()),
+                (f"{relative.as_posix()} {number}" for number in count(2)),
+            )
+            track = next(name for name in names if name not in taken)
             taken.add(track)
             songs.append(Song(file, track))
     return songs
 
 
+def check_distinct(songs: Sequence[Song], stems: Iterable[str], output: OutputConfig) -> None:
+    """Refuse a template under which two songs' stems would be one file.
+
+    Raises:
+        ValueError: they would.
+    """
+    owner: dict[Path, Song] = {}
+    for song in songs:
+        for path in stem_paths(song.track, stems, output).values():
+            if path in owner:
+                raise ValueError(
+                    f"template: expected {{track}} in {output.template!r} for several songs; "
+                    f"{owner[path].path} and {song.path} would both be {path}"
+                )
+            owner[path] = song
+
+
 def _sound_files(folder: Path, skip: Path | None) -> Iterator[Path]:
+    below = skip is not None and folder.resolve() in skip.resolve().parents
     for path in folder.rglob("*"):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        skipped = skip is not None and path.resolve().is_relative_to(skip.resolve())
+        skipped = below and path.resolve().is_relative_to(skip.resolve())
         if path.suffix.lower() in INPUT_EXTENSIONS and path.is_file() and not hidden and not skipped:
             yield path
 
@@ -116,6 +146,8 @@ def output_stems(names: Sequence[str], output: OutputConfig) -> dict[str, list[i
         {'vocals': [0], 'no_vocals': [1, 2]}
     """
     named = [output.residual if name == "residual" else name for name in names]
+    if len(set(named)) < len(named):
+        raise ValueError(f"residual: expected a name beside {', '.join(named[:-1])}; got {output.residual!r}")
     wanted: Mapping[str, Sequence[str]] = {name: [name] for name in named}
     if output.two_stems:
         others = [name for name in named if name != output.two_stems]

@@ -196,12 +196,16 @@ def _transform(samples: np.ndarray, stacks: Sequence[Stack]) -> Complex[Array, "
     return rendering.transform(samples, n_fft=sizes.n_fft, hop_length=sizes.hop_length)
 
 
-# The compiled functions: one each for the whole song, whatever its length.
+# The compiled functions: one each for the whole song, whatever its length. By default an accelerator multiplies
+# float32 matrices in fewer bits, and stems would differ from those of a CPU by more than 16-bit files can hold.
+_exactly = partial(jax.default_matmul_precision, "float32")
 
 
 @partial(jax.jit, static_argnames="config")
 def _encode(variables: openunmix.Variables, spectrogram: Array, *, config: OpenUnmixConfig) -> Array:
-    return jax.vmap(partial(openunmix.encode, config=config), (0, None))(variables, jnp.abs(spectrogram))
+    encode = jax.vmap(partial(openunmix.encode, config=config), (0, None))
+    with _exactly():
+        return encode(variables, jnp.abs(spectrogram))
 
 
 @partial(jax.jit, static_argnames="lane")
@@ -228,7 +232,8 @@ def _scan(
     valid = [(reached < n_valid)[::-1] if d else reached >= 0 for d in lane]
     # To the layer, the targets' directions are so many directions: all advance in one loop.
     params, x = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), (params, jnp.stack(x, axis=1)))
-    made, carry = lstm.scan_layer(params, x, carry, valid=jnp.tile(jnp.stack(valid), (targets, 1)))
+    with _exactly():
+        made, carry = lstm.scan_layer(params, x, carry, valid=jnp.tile(jnp.stack(valid), (targets, 1)))
     made = made.reshape(targets, len(lane), *made.shape[1:])
     return jnp.stack([made[:, i, :, ::-1] if d else made[:, i] for i, d in enumerate(lane)]), carry
 
@@ -237,9 +242,9 @@ def _scan(
 def _merge(
     variables: openunmix.Variables, x: Array, recurrent: tuple[Array, ...], *, config: OpenUnmixConfig
 ) -> Array:
-    return jax.vmap(partial(openunmix.merge, config=config))(
-        variables, x, jnp.concatenate(recurrent, axis=-1)
-    )
+    merge = jax.vmap(partial(openunmix.merge, config=config))
+    with _exactly():
+        return merge(variables, x, jnp.concatenate(recurrent, axis=-1))
 
 
 @partial(jax.jit, static_argnames="config")
@@ -247,4 +252,5 @@ def _decode(
     variables: openunmix.Variables, x: Array, spectrogram: Array, *, config: OpenUnmixConfig
 ) -> Array:
     decode = jax.vmap(partial(openunmix.decode, config=config), (0, 0, None))
-    return decode(variables, x, jnp.abs(spectrogram))
+    with _exactly():
+        return decode(variables, x, jnp.abs(spectrogram))

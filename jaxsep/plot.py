@@ -198,14 +198,15 @@ def components(
         picture = _decibels(v)
         loudest = float(picture.max())
         _image(ax, picture, sample_rate, hop_length, vmin=loudest - 80, vmax=loudest, cmap=_COLOURS)
-    frequencies, unit = _axis(
-        len(w), None if sample_rate is None else sample_rate / 2 / max(1, len(w) - 1), "Hz", "bin"
-    )
+    frequencies, unit = _axis(len(w), _bin_width(len(w), sample_rate), "Hz", "bin")
     times, time_unit = _axis(h.shape[1], _seconds(sample_rate, hop_length), "s", "frame")
     for k, name in enumerate(names):
         template = figure.add_subplot(grid[top_rows + k, 0])
         if w.ndim == 3:
-            _image(template, _decibels(w[:, k]), sample_rate, None, cmap=_COLOURS)
+            picture = _decibels(w[:, k])
+            loudest = float(picture.max())
+            floor = loudest - _TEMPLATE_RANGE
+            _image(template, picture, sample_rate, None, vmin=floor, vmax=loudest, cmap=_COLOURS)
         else:
             # In decibels: on a linear scale the lowest partials would hide all others.
             level = _decibels(w[:, k : k + 1])[:, 0]
@@ -305,11 +306,9 @@ def _image(
     **style: Any,
 ) -> Any:
     n_freqs, n_frames = picture.shape
-    frequencies, unit = _axis(
-        n_freqs, None if sample_rate is None else sample_rate / 2 / max(1, n_freqs - 1), "Hz", "bin"
-    )
+    frequencies, unit = _axis(n_freqs, _bin_width(n_freqs, sample_rate), "Hz", "bin")
     times, time_unit = _axis(n_frames, _seconds(sample_rate, hop_length), "s", "frame")
-    half_bin, half_frame = (frequencies[1] / 2, times[1] / 2) if min(n_freqs, n_frames) > 1 else (0.5, 0.5)
+    half_bin, half_frame = (places[1] / 2 if len(places) > 1 else 0.5 for places in (frequencies, times))
     extent = (
         times[0] - half_frame,
         times[-1] + half_frame,
@@ -326,6 +325,10 @@ def _image(
 def _axis(n: int, step: float | None, unit: str, count: str) -> tuple[Float[np.ndarray, " n"], str]:
     """Places along an axis, and their unit: numbers where the step is not known."""
     return np.arange(n) * (1 if step is None else step), count if step is None else unit
+
+
+def _bin_width(n_freqs: int, sample_rate: float | None) -> float | None:
+    return None if sample_rate is None else sample_rate / 2 / max(1, n_freqs - 1)
 
 
 def _seconds(sample_rate: float | None, hop_length: int | None) -> float | None:

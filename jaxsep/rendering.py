@@ -73,7 +73,9 @@ def render(
             n_sources = sum(len(some) for some in magnitudes) + config.residual
             group, channels = block.samples.shape[:2]
             tail = _Tail(jnp.zeros((group, n_sources, channels, overlap)), jnp.zeros(overlap))
-        made, tail = _filter(magnitudes, estimate.spectrogram, block, tail, config=config, **sizes)
+        made, tail = _filter(
+            magnitudes, estimate.spectrogram, block.samples, block.n_valid, tail, config=config, **sizes
+        )
         stop = block.length - position if block.is_last else block.samples.shape[-1] - overlap
         yield np.asarray(made)[..., max(0, -position) : stop]
         position += stop
@@ -102,7 +104,8 @@ class _Tail(NamedTuple):
 def _filter(
     magnitudes: tuple[Array, ...],
     spectrogram: Array,
-    block: Block,
+    samples: Array,
+    n_valid: int,
     tail: _Tail,
     *,
     n_fft: int,
@@ -111,7 +114,7 @@ def _filter(
 ) -> tuple[Float[Array, "group source channel time"], _Tail]:
     """Wiener filter and overlap-add; the samples that later blocks will add to are at the end."""
     n_frames = spectrogram.shape[-1]
-    valid = jnp.arange(n_frames) < block.n_valid
+    valid = jnp.arange(n_frames) < n_valid
     # Frames of zeros take no part in the filter's sums, nor in the overlap-add.
     spectrogram = jnp.where(valid[None, None, None], spectrogram, 0)
     sources = jnp.where(valid[None, None, None, None], jnp.concatenate(magnitudes), 0)
@@ -135,7 +138,7 @@ def _filter(
     weight = weight.at[:overlap].add(tail.weight)
     finished = total / jnp.where(weight > 0, weight, 1)[None, None, None]
     if config.consistency:
-        missing = block.samples - jnp.sum(finished, axis=1)
+        missing = samples - jnp.sum(finished, axis=1)
         finished = finished + missing[:, None] / finished.shape[1]
     step = n_frames * hop_length
     return finished, _Tail(total[..., step:], weight[step:])

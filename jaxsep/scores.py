@@ -78,7 +78,7 @@ class TrackScores:
             count = len(scores.frames["SDR"])
             frames = [
                 {
-                    "time": t * self.hop,
+                    "time": t * self.hop if t else 0.0,  # one frame of a whole track may have an infinite hop
                     "duration": self.window,
                     "metrics": {metric: _rounded(scores.frames[metric][t]) for metric in METRICS},
                 }

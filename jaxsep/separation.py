@@ -26,6 +26,8 @@ BLOCK_FRAMES = 300  # the compiled blocks are multiples of this where the filter
 # Shares of the three passes in the whole work, for the progress.
 ENCODE_SHARE, RECUR_SHARE, RENDER_SHARE = 0.2, 0.3, 0.5
 
+PIECE = 1 << 16  # samples at a time of a song in memory
+
 MAX_CHANNELS = 256  # more are taken for time: (time, channel) where (channel, time) was expected
 
 
@@ -124,7 +126,7 @@ class Separator:
                 length.
             n_channels: the song's channels.
             config: how magnitudes become stems.
-            n_samples: the song's length if it is known, for the progress.
+            n_samples: the song's length if it is known, for the progress alone.
             progress: called with the part of the work that is done.
 
         Yields:
@@ -136,7 +138,7 @@ class Separator:
         """
         config = config or SeparationConfig()
         sizes = {"n_fft": self.config.n_fft, "hop_length": self.config.hop_length}
-        if not config.window and n_samples is None:
+        if not config.window:  # one window needs the true length: a header may be wrong
             n_samples = sum(piece.shape[-1] for piece in open_audio())
         n_frames = config.window or -(-stft.frame_count(n_samples, **sizes) // BLOCK_FRAMES) * BLOCK_FRAMES
         n_blocks = None if n_samples is None else blocks.count(n_samples, n_frames=n_frames, **sizes)
@@ -217,7 +219,7 @@ def separate(
     rate = separator.sample_rate
     at_rate = _resample(audio, sample_rate, rate)
     pieces = separator.stream(
-        lambda: [at_rate],
+        lambda: (at_rate[:, n : n + PIECE] for n in range(0, at_rate.shape[1], PIECE)),
         n_channels=audio.shape[0],
         config=config,
         n_samples=at_rate.shape[1],

@@ -106,9 +106,9 @@ def _folders(folders: Iterable[Path]) -> Iterator[None]:
     """The folders made, parents too; where the work fails, those that are empty again removed."""
     wanted = {parent for folder in folders for parent in (folder, *folder.parents)}
     new = [folder for folder in sorted(wanted) if not folder.exists()]  # a parent sorts before its child
-    for folder in new:
-        folder.mkdir(exist_ok=True)
     try:
+        for folder in new:
+            folder.mkdir(exist_ok=True)
         yield
     except BaseException:
         for folder in reversed(new):
@@ -172,40 +172,41 @@ def _write(
     """Write the stream, one file a stem; the gain that it took to stay within full scale."""
     if output.clip == "clamp":
         stems = (np.clip(piece, -1.0, 1.0) for piece in stems)
-    with contextlib.ExitStack() as stack:
-        gain = 1.0
+    gain, frames = 1.0, sound.frames
+    with tempfile.TemporaryDirectory(prefix=".jaxsep-", dir=paths[0].parent) as folder:
         if output.clip == "rescale":
             # One gain for all stems and the whole song is known at its end: until then they wait on disk.
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=".jaxsep-", dir=paths[0].parent))
             spool = Path(folder) / "stems"
-            peak = _spool(stems, spool)
+            peak, frames = _spool(stems, spool)
             gain = min(1.0, FULL_SCALE / peak) if peak > 0 else 1.0
             stems = (gain * piece for piece in _unspool(spool, (len(paths), sound.channels)))
-        writers = [
-            stack.enter_context(
-                audio.open_writer(
-                    path, sound.sample_rate, sound.channels, subtype=output.subtype, frames=sound.frames
-                )
-            )
-            for path in paths
-        ]
-        for piece in stems:
-            for writer, stem in zip(writers, piece, strict=True):
-                writer.write(stem)
+        parts = [Path(folder) / f"{number} {path.name}" for number, path in enumerate(paths)]
+        with contextlib.ExitStack() as stack:
+            sizes = {"subtype": output.subtype, "frames": frames}
+            writers = [
+                stack.enter_context(audio.open_writer(part, sound.sample_rate, sound.channels, **sizes))
+                for part in parts
+            ]
+            for piece in stems:
+                for writer, stem in zip(writers, piece, strict=True):
+                    writer.write(stem)
+        for part, path in zip(parts, paths, strict=True):  # all are whole: now they appear
+            part.replace(path)
     return gain
 
 
-def _spool(stems: Iterable[np.ndarray], path: Path) -> float:
-    """Write the stream to a file of plain numbers; its highest peak."""
-    peak = 0.0
-    try:
-        with path.open("wb") as file:
-            for piece in stems:
-                peak = max(peak, float(np.max(np.abs(piece), initial=0.0)))
+def _spool(stems: Iterable[np.ndarray], path: Path) -> tuple[float, int]:
+    """Write the stream to a file of plain numbers; its highest peak and its length."""
+    peak, length = 0.0, 0
+    with path.open("wb") as file:
+        for piece in stems:
+            peak = max(peak, float(np.max(np.abs(piece), initial=0.0)))
+            length += piece.shape[-1]
+            try:
                 file.write(np.ascontiguousarray(np.moveaxis(piece, -1, 0), np.float32))
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path.parent.parent)) from None
-    return peak
+            except OSError as error:  # it does not say where
+                raise OSError(error.errno, error.strerror, str(path.parent.parent)) from None
+    return peak, length
 
 
 def _unspool(path: Path, shape: tuple[int, int]) -> Iterator[np.ndarray]:

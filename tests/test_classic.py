@@ -188,3 +188,12 @@ def test_cues_map_over_songs(quiet):
         one = measure(windows[index], real, blocks[index])
         for got, expected in zip(batched, one, strict=True):
             np.testing.assert_allclose(got[index], expected, atol=1e-4)
+
+
+def test_softmask_does_not_apply(monkeypatch):
+    """The shares are masks already: ratio masks of their roots would be something else."""
+    seen = []
+    monkeypatch.setattr(classic, "render", lambda estimates, config, **_: seen.append(config) or iter(()))
+    config = SeparationConfig(softmask=True, consistency=True)
+    assert not list(Classic().stream(lambda: [np.zeros((1, 10), np.float32)], n_channels=1, config=config))
+    assert seen == [SeparationConfig(consistency=True)]

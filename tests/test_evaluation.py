@@ -136,6 +136,13 @@ def test_names_without_a_match_are_told():
         evaluation.score(sounds(), {"kazoo": np.zeros((1, 8000))}, RATE)
 
 
+def test_two_complements_of_one_stem_are_refused():
+    references = sounds()
+    made = references | dict.fromkeys(("accompaniment", "no_vocals"), references["drums"])
+    with pytest.raises(ValueError, match="all but vocals, got accompaniment and no_vocals"):
+        evaluation.score(references, made, RATE)
+
+
 def song(**changes):
     references = sounds(channels=2)
     track = musdb.Track("A song", "", {})
@@ -161,6 +168,11 @@ def test_lengths_are_fitted_and_told():
 def test_estimates_that_cannot_be_fitted(estimate, message):
     with pytest.raises(ValueError, match=message):
         evaluation.fit_estimates(song(), {"vocals": estimate})
+
+
+def test_estimates_of_nothing_known():
+    with pytest.raises(ValueError, match="an estimate of one of vocals, drums, bass; got kazoo"):
+        evaluation.fit_estimates(song(), {"kazoo": np.ones((2, 8000))})
 
 
 def test_truth_of_two_lengths_is_an_error(tmp_path):
@@ -268,6 +280,38 @@ def test_what_is_known_is_not_scored_again(folders, tmp_path, monkeypatch):
     }
 
 
+def test_a_whole_track_as_a_frame_has_a_time_and_a_length(folders, tmp_path):
+    truth, made = folders
+    config = ScoringConfig(window=math.inf, hop=math.inf, filters_len=8)
+    list(evaluation.evaluate(
+        musdb.find_tracks(truth)[:1], FolderEstimator.from_folder(made), tmp_path, config=config
+    ))  # fmt: skip
+    text = (tmp_path / "test" / "A - One.json").read_text()
+    assert "Infinity" not in text
+    for target in json.loads(text)["targets"]:
+        (frame,) = target["frames"]
+        assert (frame["time"], frame["duration"]) == (0.0, 2.0)
+
+
+def test_another_version_scores_again(folders, tmp_path, monkeypatch):
+    evaluated(folders, tmp_path / "out")
+    monkeypatch.setattr(evaluation, "__version__", "99")
+    assert not any(outcome.resumed for outcome in evaluated(folders, tmp_path / "out").values())
+
+
+def test_estimates_are_found_where_separate_writes_them(folders, tmp_path):
+    truth, made = folders
+    for number, path in enumerate(sorted(made.iterdir())):
+        if number == 0:
+            path.rename(made / "song")
+            (made / path.name).mkdir()
+            (made / "song").rename(made / path.name / "mixture")
+        elif number == 1:
+            path.rename(path.with_name(path.name + ".stem"))
+    found = evaluated((truth, made), tmp_path / "out")
+    assert [outcome.error for outcome in found.values()] == 3 * [None]
+
+
 def test_what_has_changed_is_scored_again(folders, tmp_path):
     truth, made = folders
     evaluated(folders, tmp_path / "out")
@@ -348,6 +392,16 @@ def test_separators_are_scored_and_told_apart(tmp_path):
     assert other.settings(track)["weights"] != settings["weights"]
 
 
+def test_nets_are_never_matched_by_likeness(tmp_path):
+    estimator = SeparatorEstimator(
+        load_separator(small_model(tmp_path, ("kazoo",))), SeparationConfig(n_iters=0)
+    )
+    references = sounds(n=3000, channels=2)
+    track = musdb.Track("A", "", {})
+    made = estimator(Song(track, sum(references.values()), references, 44100), lambda done: None)
+    assert list(made) == ["kazoo"]
+
+
 def test_components_go_to_the_stem_that_they_resemble():
     references = sounds(n=2000)
     rng = np.random.default_rng(9)
@@ -415,6 +469,7 @@ def test_command_goes_on_after_a_bad_song(folders, tmp_path, capsys):
     ("options", "message"),
     [
         (["--oracle", "irm", "--niter", "2"], "--niter: expected with a separator, got it with --oracle"),
+        (["--targets", "vocals", "--consistency"], "--consistency: expected all targets"),
         (["--oracle", "irm", "--listen"], "--listen: expected with --report"),
         (["--oracle", "irm", "--estimates", "."], "got both"),
         (["--method", "nmf", "--targets", "bass"], "--targets"),

@@ -32,6 +32,15 @@ def test_stems_sum_to_the_song(method, channels, rng):
     assert all(np.abs(stem).max() > 0.01 for stem in stems)
 
 
+def test_consistency_gives_back_what_rounding_takes(rng):
+    audio = rng.standard_normal((1, 3000)).astype(np.float32)
+    errors = [
+        np.abs(separated(METHODS[0], audio, config=SeparationConfig(consistency=c)).sum(axis=0) - audio).sum()
+        for c in (False, True)
+    ]
+    assert errors[1] < errors[0]
+
+
 @named
 def test_the_blocks_leave_no_trace(method, rng):
     """Blockwise masks and overlap-add give what the whole song at once gives."""

@@ -9,9 +9,19 @@ ROOT = Path(jaxsep.__file__).parent
 
 ORDER = [
     ["config"],
-    ["stft", "lstm", "row_blocks", "median_filter", "gaussian", "refinement", "projection", "nmf_init", "nmf_informed"],
-    ["beta_divergence", "bsseval", "masking", "nmf_constraints"],
-    ["descent", "metrics", "openunmix", "filtering"],
+    [
+        "stft",
+        "lstm",
+        "row_blocks",
+        "median_filter",
+        "gaussian",
+        "refinement",
+        "projection",
+        "nmf_init",
+        "nmf_informed",
+    ],
+    ["beta_divergence", "bsseval", "nmf_constraints"],
+    ["descent", "masking", "metrics", "openunmix", "filtering"],
     ["nmf"],
     ["nmfd"],
     ["io", "blocks", "training", "plot"],

@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxsep import masking
-from jaxsep.median_filter import median_filter
+from jaxsep.median_filter import median, median_filter
+from jaxsep.nmf_constraints import exponential_decay
 from jaxsep.stft import stft
+from tests.compilations import compilations
 
 DATA = Path(__file__).parent / "reference" / "data"
 HPSS = np.load(DATA / "nmf_hpss.npz")
@@ -81,6 +83,38 @@ def test_softmask_decides_with_infinite_power():
     assert masking.softmask(x, x_ref, power=math.inf).tolist() == [1, 0, 0, 0]
     assert masking.softmask(x, x_ref, power=100.0)[1] < 1e-29
     assert masking.softmask(x, x_ref, split_zeros=False)[2] == 0
+
+
+def test_softmask_asks_for_a_margin():
+    x, x_ref = jnp.array([2.0, 4.0, 0.0]), jnp.array([1.0, 1.0, 1.0])
+    for power in (2.0, math.inf):
+        expected = masking.softmask(x, 3 * x_ref, power=power)
+        np.testing.assert_array_equal(masking.softmask(x, x_ref, power=power, margin=3.0), expected)
+
+
+def test_integers_become_float32():
+    x, x_ref = np.array([[3, 0]]), np.array([[1, 0]])
+    np.testing.assert_allclose(masking.softmask(x, x_ref), [[0.75, 0.5]])
+    assert masking.softmask(x, x_ref, power=math.inf).dtype == jnp.float32
+    np.testing.assert_allclose(
+        masking.alpha_wiener(np.stack([x, x_ref]), alpha=1.0, axis=0)[0], [[0.75, 0.5]]
+    )
+
+
+def test_nothing_recompiles():
+    v, other = jnp.ones((17, 11)), jnp.zeros((17, 11))
+    sizes = {"n_fft": 32, "hop_length": 16, "length": 160}
+
+    def calls(v):
+        masking.hpss(v, kernel_size=5, margin=2.0)
+        masking.hpss_kernel_additive(v, kernel_size=5, n_iters=2, alpha=1.5)
+        masking.griffin_lim(v, **sizes, n_iters=2)
+        exponential_decay(v, 0.5)
+
+    calls(v)
+    with compilations() as again:
+        calls(other)
+    assert not again
 
 
 def test_masks_follow_the_axis_and_batch(rng):
@@ -165,14 +199,18 @@ def test_bad_arguments_are_refused():
         masking.binary(v, axis=2)
     with pytest.raises(ValueError, match=r"1 or more, got \(0.5, 0.5\)"):
         masking.hpss(v, margin=0.5)
-    with pytest.raises(TypeError, match="real magnitudes, got complex64"):
+    with pytest.raises(TypeError, match="real magnitude spectrogram, got complex64"):
         masking.hpss(v + 1j)
-    with pytest.raises(ValueError, match=r"got shape \(4,\)"):
+    with pytest.raises(ValueError, match=r"margin must be 1 or more, got 0\.5"):
+        masking.softmask(v, v, margin=0.5)
+    with pytest.raises(ValueError, match=r"got \(4,\)"):
         masking.hpss_kernel_additive(v[0])
     with pytest.raises(ValueError, match="got 0 and 17"):
         masking.hpss_kernel_additive(v, n_iters=0)
     with pytest.raises(ValueError, match="size must be 1 or more, got 0"):
         median_filter(v, 0)
+    with pytest.raises(ValueError, match="odd number of arrays, got 2"):
+        median([v, v])
     with pytest.raises(ValueError, match="mode must be"):
         median_filter(v, 3, mode="wrap")
     with pytest.raises(ValueError, match="11 frames"):

@@ -1,9 +1,12 @@
 """Folders of tracks, as they come and as people make them."""
 
+from fractions import Fraction
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from jaxsep.io import audio, musdb
+from jaxsep.io import audio, musdb, stemfile
 
 
 def write(path, n=64, rate=8000, channels=1, value=0.25):
@@ -94,8 +97,32 @@ def test_stem_files_hold_all_stems(tmp_path):
         assert n >= 19000
         error = sounds[name][:, 3000 : n - 3000] - stem[:, 3000 : n - 3000]
         assert np.abs(error).max() < 0.01  # AAC; another stem's tone would be off by 0.2
-    with pytest.raises(ValueError, match="expected a rate of 48000 Hz, got 44100"):
-        musdb.load_stems(track, sample_rate=48000)
+    n = sounds["vocals"].shape[1]
+    sounds, rate = musdb.load_stems(track, ["vocals"], sample_rate=22050)
+    assert rate == 22050 and sounds["vocals"].shape == (2, -(-n // 2))
+    np.testing.assert_allclose(
+        sounds["vocals"][:, 1500:-1500], stems[-1][:, ::2][:, 1500 : -(-n // 2) - 1500], atol=0.01
+    )
+
+
+def test_packets_without_a_duration_are_kept_whole():
+    """A later packet that does not say how long it is must not be cut by what an earlier one said."""
+    av = pytest.importorskip("av")
+    stream = SimpleNamespace(index=0, time_base=Fraction(1, 8000), rate=8000)
+
+    def packet(pts, duration):
+        frame = av.AudioFrame.from_ndarray(np.ones((2, 1024), np.float32), format="fltp", layout="stereo")
+        frame.sample_rate, frame.pts = 8000, pts
+        return SimpleNamespace(
+            stream_index=0, stream=stream, pts=pts, duration=duration, decode=lambda: [frame]
+        )
+
+    for durations, expected in (((1024, None), 2048), ((1024, 1000), 2024), ((None, None), 2048)):
+        container = SimpleNamespace(
+            name="a",
+            demux=lambda _, durations=durations: [packet(1024 * i, d) for i, d in enumerate(durations)],
+        )
+        assert stemfile._decode(av, container, [stream]).shape == (1, 2, expected)
 
 
 @pytest.mark.parametrize("n_streams", [1, 2])
@@ -126,6 +153,17 @@ def test_what_is_no_folder_of_tracks(tmp_path):
         musdb.find_tracks(tmp_path, subset="test")
     with pytest.raises(ValueError, match="expected one of train, valid, test"):
         musdb.find_tracks(tmp_path, subset="dev")
+    write(tmp_path / "test" / "song" / "drums.wav")
+    with pytest.raises(
+        ValueError, match=r"train/song/drums.wav: expected tracks of different names, got .*test"
+    ):
+        musdb.find_tracks(tmp_path)
+    (tmp_path / "test" / "song.stem.mp4").touch()
+    with pytest.raises(
+        ValueError, match=r"song.stem.mp4: expected tracks of different names, got .*drums.wav"
+    ):
+        musdb.find_tracks(tmp_path)
+    (tmp_path / "test" / "song.stem.mp4").unlink()
     write(tmp_path / "train" / "song" / "drums.flac")
     with pytest.raises(ValueError, match="expected one file a stem"):
         musdb.find_tracks(tmp_path)

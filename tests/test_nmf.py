@@ -479,8 +479,14 @@ def test_bad_arguments_are_refused():
         nmf.init(v, 2, key=key, strategy="best")
     with pytest.raises(ValueError, match="at most 26 components"):
         nmf.init(v, 30, key=key, strategy="nndsvd")
-    with pytest.raises(ValueError, match="n_restarts"):
+    with pytest.raises(ValueError, match="n_restarts must be 1 or more, got 0"):
         nmf.fit_restarts(v, 2, key=key, n_restarts=0)
+    with pytest.raises(ValueError, match="n_steps must be 1 or more, got 0"):
+        nmf.fit_restarts(v, 2, key=key, n_restarts=1, n_steps=0)
+    with pytest.raises(ValueError, match="adapt_timing must be above 0 and finite, got 0"):
+        nmf.fit(v, state, adapt_timing=0.0)
+    with pytest.raises(ValueError, match=r"one bin and frame or more, got \(33, 0\)"):
+        nmf.fit(v[:, :0], state._replace(h=state.h[:, :0]))
     with pytest.raises(ValueError, match="v must be finite and non-negative"):
         nmf.init(-v, 2, key=key)
 

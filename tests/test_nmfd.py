@@ -173,6 +173,16 @@ def test_nothing_recompiles():
     assert not [name for name in again if "fit" in name]
 
 
+def test_penalties_can_be_traced():
+    v, state = start(jnp.float32)
+
+    def stepped(sparsity, decorrelation):
+        return nmfd.step(v, state, sparsity=sparsity, decorrelation=decorrelation)
+
+    expected, got = stepped(0.1, 0.2), jax.jit(stepped)(0.1, 0.2)
+    np.testing.assert_allclose(got.w, expected.w, rtol=1e-5)  # the same operations, in another grouping
+
+
 def test_bad_arguments_are_refused():
     v, state = start(jnp.float32)
     key = jax.random.key(0)

@@ -67,6 +67,9 @@ def test_components_are_drawn_one_a_row(rng, lags):
     activations = [ax.lines[0].get_ydata() for ax in figure.axes if len(ax.lines) == 1]
     np.testing.assert_array_equal(activations, h)
     assert len(figure.axes) == 6 + (not lags) and drawn(figure)
+    if lags:
+        low, high = templates[0].images[0].get_clim()
+        assert high == pytest.approx(20 * np.log10(w[:, 0].max())) and high - low == 60
 
 
 def test_curves_mark_the_best_and_leave_gaps():
@@ -75,6 +78,11 @@ def test_curves_mark_the_best_and_leave_gaps():
     assert list(train.get_xdata()) == [1, 2, 3] and np.isnan(valid.get_ydata()[1])
     assert (mark.get_xdata()[0], mark.get_ydata()[0]) == (3, 2.5)
     assert figure.axes[0].get_yscale() == "log" and drawn(figure)
+
+
+def test_a_single_frame_leaves_the_bins_their_width():
+    (image,) = plot.spectrogram(np.ones((5, 1)), sample_rate=8000, hop_length=80).axes[0].images
+    assert image.get_extent() == pytest.approx([-0.5, 0.5, -500, 4500])
 
 
 def test_tiny_pictures_can_be_drawn():

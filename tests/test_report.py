@@ -1,6 +1,7 @@
 """The page: complete in itself, true to the scores, and alive in a real browser."""
 
 import base64
+import dataclasses
 import html
 import io
 import json
@@ -80,6 +81,35 @@ def test_names_are_text_and_nothing_else():
     source = page.render(name, [track(name, 0)])
     assert name not in source and source.count("<script>") == 1
     assert name in html.unescape(source)
+
+
+def test_targets_notes_and_compared_names_are_text_too():
+    marks = {what: f'<script>alert("{what}")</script>' for what in ("target", "note", "compared")}
+    tracks = [dataclasses.replace(track("A", 0, [marks["target"]]), notes=[marks["note"]])]
+    source = page.render("a net", tracks, others={marks["compared"]: tracks})
+    assert source.count("<script>") == 1
+    assert all(mark not in source and mark in html.unescape(source) for mark in marks.values())
+
+
+def test_compared_evaluations_stay_apart():
+    mine, theirs = [track("A", 0)], [track(f"{n}", n) for n in range(2)]
+    text = text_of(page.render("net", mine, others={"net": theirs, "irm": theirs}))
+    assert "net 1 track " in text and "net (compared) 2 tracks" in text and "irm 2 tracks" in text
+
+
+@pytest.mark.parametrize(
+    ("scoring", "silence", "is_told"),
+    [
+        ({"silent": "nan"}, "A stem has no score in frames", True),
+        ({"silent": "zero"}, "A stem scores 0 dB", True),
+        ({"silent": "skip"}, "Frames in which any stem", False),
+        ({"silent": "nan", "scorer": "museval"}, "Frames in which any stem", False),
+    ],
+)
+def test_page_says_what_silence_counts(scoring, silence, is_told):
+    tracks = [dataclasses.replace(track("A", 0), settings={"scoring": scoring})]
+    text = text_of(page.render("net", tracks))
+    assert silence in text and ("--silent skip" in text) == is_told
 
 
 def test_what_has_no_score_is_a_dash_and_needs_no_box():
@@ -174,6 +204,11 @@ def test_clips_are_kept_until_something_changes(song, tmp_path):
     assert clip["track"] == truth.track.name
     with pytest.raises(ValueError, match="seconds"):
         report.ClipFolder(tmp_path, frozenset(), 0.0)
+    (path,) = (tmp_path / "clips").iterdir()
+    for damage in ("", "[]", "{}", json.dumps(clip | {"sounds": {}})):
+        path.write_text(damage)
+        assert folder.is_missing(truth.track, scores.settings)
+        assert report.load_clips(tmp_path / "clips", [truth.track.name]) == []
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import argparse
 import importlib.metadata
 import platform
 import signal
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,10 +41,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         0; 1 where a file failed; 2 where the request cannot be met; 130 after Ctrl-C.
     """
     arguments = get_parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, _stop)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _stop)
     try:
         return arguments.run(arguments)
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, RuntimeError) as error:  # JAX reports a full device as the last
         return complain(error, REFUSED)
     except KeyboardInterrupt:
         return complain("interrupted, nothing half-finished is left", INTERRUPTED)

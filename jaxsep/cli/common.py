@@ -80,12 +80,20 @@ def add_source_options(parser: Any) -> None:
 
 
 def refuse_unheeded(arguments: argparse.Namespace) -> None:
-    """An option that the method has no use for is a mistake, which silence would hide."""
+    """An option that the method has no use for is a mistake, which silence would hide.
+
+    So is consistency among some of the targets, which would put the rest of the mixture into them.
+    """
     for option in sorted(set().union(*METHODS.values()) - METHODS[arguments.method]):
         if getattr(arguments, option, None) != arguments.parser.get_default(option):
             methods = " or ".join(method for method, heeded in METHODS.items() if option in heeded)
             flag = "--" + option.replace("_", "-")
             raise ValueError(f"{flag}: expected with --method {methods}, got it with {arguments.method}")
+    if arguments.consistency and arguments.targets and not getattr(arguments, "residual", None):
+        raise ValueError(
+            "--consistency: expected all targets, or the rest of the mixture too (--residual of separate), "
+            "got --targets alone"
+        )
 
 
 def separation_config(arguments: argparse.Namespace, *, residual: bool = False) -> SeparationConfig:
@@ -120,13 +128,15 @@ def prepare_jax(device: str | None) -> str:
 
     if device is not None:
         jax.config.update("jax_platforms", {"gpu": "cuda"}.get(device, device))
-    jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "compiled"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     try:
         found = jax.devices()
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"--device {device}: expected such a device, got none ({reason})") from None
+        wanted = f"--device {device}: expected such a device" if device else "expected a device"
+        raise ValueError(f"{wanted}, got none ({reason})") from None
     return f"{len(found)} x {found[0].device_kind}" if len(found) > 1 else found[0].device_kind
 
 

@@ -105,9 +105,10 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     if config.scorer == "museval":
         evaluation.import_museval()
     tracks = _tracks(arguments)
-    others = {folder.resolve().name: scores.load_scores(folder) for folder in arguments.compare}
+    others = {label: scores.load_scores(folder) for label, folder in _labelled(arguments.compare).items()}
     estimator = _estimator(arguments)
-    listening = _listening(arguments, tracks)
+    heard = _heard(arguments, tracks)
+    listening = _listening(arguments, heard)
     say(f"{estimator.name}: {len(tracks)} track{'s' if len(tracks) > 1 else ''} on {device}")
 
     done, failed = [], []
@@ -133,7 +134,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         say(scores.format_table(done))
         say(str(arguments.outdir / "scores.csv"))
     if done and arguments.report:
-        say(str(_report(arguments, estimator.name, done, others)))
+        heard = [name for name in heard if name not in failed]
+        say(str(_report(arguments, estimator.name, done, others, heard)))
     if failed and len(tracks) > 1:
         complain(f"{len(failed)} of {len(tracks)} tracks failed: {', '.join(failed)}", FAILED)
     return FAILED if failed else 0
@@ -184,29 +186,52 @@ def _estimator(arguments: argparse.Namespace) -> Any:
     return estimators.SeparatorEstimator(load_source(arguments), separation_config(arguments))
 
 
-def _listening(arguments: argparse.Namespace, tracks: Sequence[Any]) -> dict[str, Callable[..., Any]]:
+def _labelled(folders: Sequence[Path]) -> dict[str, Path]:
+    """The folders by their names, with as much of the path before them as tells them apart.
+
+    Example:
+        >>> list(_labelled([Path("/a/scores"), Path("/b/scores"), Path("/a/scores"), Path("/irm")]))
+        ['a/scores', 'b/scores', 'irm']
+    """
+    paths = list(dict.fromkeys(folder.resolve() for folder in folders))
+    labelled = {}
+    for path in paths:
+        for n in range(1, len(path.parts) + 1):
+            if [other.parts[-n:] for other in paths].count(path.parts[-n:]) == 1:
+                break
+        labelled[Path(*path.parts[-n:]).as_posix()] = path
+    return labelled
+
+
+def _heard(arguments: argparse.Namespace, tracks: Sequence[Any]) -> list[str]:
+    """The names of the tracks to hear in the report."""
+    chosen = tracks[:3] if arguments.listen is None else _named(tracks, arguments.listen, "--listen")
+    return [track.name for track in chosen]
+
+
+def _listening(arguments: argparse.Namespace, heard: Sequence[str]) -> dict[str, Callable[..., Any]]:
     """What the report wants to hear of the songs while they are at hand."""
     if not arguments.report:
         return {}
     from jaxsep import report
 
     report.import_jinja()  # before the work, not after it
-    chosen = tracks[:3] if arguments.listen is None else _named(tracks, arguments.listen, "--listen")
-    clips = report.ClipFolder(
-        arguments.outdir / "clips", frozenset(track.name for track in chosen), arguments.seconds
-    )
+    clips = report.ClipFolder(arguments.outdir / "clips", frozenset(heard), arguments.seconds)
     return {"needs_audio": clips.is_missing, "on_audio": clips.keep}
 
 
-def _report(arguments: argparse.Namespace, name: str, done: Sequence[Any], others: dict[str, Any]) -> Path:
+def _report(
+    arguments: argparse.Namespace,
+    name: str,
+    done: Sequence[Any],
+    others: dict[str, Any],
+    heard: Sequence[str],
+) -> Path:
     from jaxsep import report
 
-    names = None if arguments.listen is None else arguments.listen
-    listed = [track.name for track in done][:3] if names is None else names
     path = arguments.outdir / "report.html"
-    report.write_report(
-        path, name, done, others=others, clips=report.load_clips(arguments.outdir / "clips", listed)
-    )
+    clips = report.load_clips(arguments.outdir / "clips", heard)
+    report.write_report(path, name, done, others=others, clips=clips)
     return path
 
 

@@ -81,8 +81,6 @@ def _separate(arguments: argparse.Namespace) -> int:
     if not arguments.input:
         raise ValueError("expected a sound file or a folder, got nothing; --help tells more")
     refuse_unheeded(arguments)
-    if arguments.consistency and arguments.targets and not arguments.residual:
-        raise ValueError("--consistency with --targets: expected --residual NAME for the rest of the mixture")
     device = prepare_jax(arguments.device)
     from jaxsep import output, stem_files  # here: --help need not wait for JAX
 
@@ -102,16 +100,17 @@ def _separate(arguments: argparse.Namespace) -> int:
     separator = load_source(arguments)
     stems = output.output_stems(separator.stem_names(config), files)
     songs = output.find_songs(arguments.input, skip=arguments.outdir)
+    output.check_distinct(songs, stems, files)
     say(f"{separator.name}: {', '.join(separator.stem_names(config))} on {device} ({separator.licence})")
 
     failed: list[str] = []
     for number, song in enumerate(songs, 1):
-        paths = output.stem_paths(song.track, stems, files)
-        if not files.overwrite and all(path.exists() for path in paths.values()):
-            say(f"{song.path}: its stems are there already; --overwrite makes them anew")
-            continue
         begin = time.monotonic()
         try:
+            paths = output.stem_paths(song.track, stems, files)
+            if not files.overwrite and all(path.exists() for path in paths.values()):
+                say(f"{song.path}: its stems are there already; --overwrite makes them anew")
+                continue
             label = f"[{number}/{len(songs)}] {song.path.name}"
             with progress_bar(label, quiet=arguments.quiet) as progress:
                 made = stem_files.separate_file(

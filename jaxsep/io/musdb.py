@@ -14,6 +14,7 @@ from jaxtyping import Float32
 
 from jaxsep.io import audio
 from jaxsep.io.formats import INPUT_EXTENSIONS
+from jaxsep.io.resampling import Resampler
 from jaxsep.io.stemfile import load_streams
 
 __all__ = ["MIXTURE", "STEMS", "SUBSETS", "VALIDATION_TRACKS", "Track", "find_tracks", "load_stems"]
@@ -78,7 +79,8 @@ def find_tracks(root: str | os.PathLike[str], *, subset: str | None = None) -> l
         subset: "train" (without the validation tracks), "valid" or "test"; None for all there are.
 
     Raises:
-        ValueError: no such folder, no track in it (or in the subset), or two files for one stem.
+        ValueError: no such folder, no track in it (or in the subset), two files for one stem, or two tracks of
+            one name.
 
     Example:
         >>> import tempfile
@@ -101,7 +103,11 @@ def find_tracks(root: str | os.PathLike[str], *, subset: str | None = None) -> l
     for path in sorted(_sound_files(root)):
         relative = path.relative_to(root)
         if path.name.lower().endswith(_STEM_FILE):
-            folders[relative.parent / path.name[: -len(_STEM_FILE)]] = dict.fromkeys(_STREAMS, path)
+            folder = relative.parent / path.name[: -len(_STEM_FILE)]
+            if folder in folders:
+                other = next(iter(folders[folder].values()))
+                raise ValueError(f"{path}: expected tracks of different names, got {other} too")
+            folders[folder] = dict.fromkeys(_STREAMS, path)
             continue
         stems = folders.setdefault(relative.parent, {})
         if path.stem in stems:
@@ -112,6 +118,11 @@ def find_tracks(root: str | os.PathLike[str], *, subset: str | None = None) -> l
     if not chosen:
         where = f" in the subset {subset}" if tracks else ""
         raise ValueError(f"{root}: expected folders of stems or {_STEM_FILE} files, got none{where}")
+    named: dict[str, Track] = {}
+    for track in chosen:
+        if named.setdefault(track.name, track) is not track:
+            first, second = (next(iter(one.files.values())) for one in (named[track.name], track))
+            raise ValueError(f"{second}: expected tracks of different names, got {first} too")
     return sorted(chosen, key=lambda track: (track.subset, track.name))
 
 
@@ -142,13 +153,19 @@ def load_stems(
         streams, rate = load_streams(path)
         if len(streams) < len(_STREAMS):
             raise ValueError(f"{path}: expected {len(_STREAMS)} sound streams, got {len(streams)}")
-        if sample_rate not in (None, rate):
-            raise ValueError(f"{path}: expected a rate of {sample_rate:g} Hz, got {rate:g} Hz")
-        return {name: streams[_STREAMS.index(name)] for name in names}, rate
+        sounds = {name: streams[_STREAMS.index(name)] for name in names}
+        if sample_rate in (None, rate):
+            return sounds, rate
+        return {name: _resampled(sound, rate, sample_rate) for name, sound in sounds.items()}, sample_rate
     sounds = {}
     for name in names:
         sounds[name], sample_rate = audio.load(track.files[name], sample_rate=sample_rate)
     return sounds, sample_rate
+
+
+def _resampled(sound: np.ndarray, rate_in: float, rate_out: float) -> Float32[np.ndarray, "channel time"]:
+    resampler = Resampler(rate_in, rate_out, len(sound))
+    return np.concatenate([resampler.process(sound), resampler.finish()], axis=1)
 
 
 def _sound_files(root: Path) -> Iterable[Path]:

@@ -3,6 +3,7 @@
 PyAV is an extra. All streams are decoded in one pass over the file.
 """
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -50,16 +51,17 @@ def _decode(av, container, streams) -> Float32[np.ndarray, "stream channel time"
     """The streams' samples, without the silence that fills the last frame of the codec."""
     planar = {stream.index: av.AudioResampler(format="fltp") for stream in streams}
     pieces: dict[int, list[np.ndarray]] = {stream.index: [] for stream in streams}
-    ends = dict.fromkeys(pieces, 0)
+    ends: dict[int, float] = {}
     for packet in container.demux(streams):
         index, stream = packet.stream_index, packet.stream
-        if packet.pts is not None and packet.duration:
-            ends[index] = max(ends[index], packet.pts + packet.duration)
+        if packet.pts is not None:  # without a duration nothing tells what to trim
+            end = packet.pts + packet.duration if packet.duration else math.inf
+            ends[index] = max(ends.get(index, end), end)
         for frame in packet.decode():
             counts_samples = stream.time_base * stream.rate == 1 and frame.pts is not None
-            extra = max(0, frame.pts + frame.samples - ends[index]) if counts_samples else 0
+            extra = max(0, frame.pts + frame.samples - ends.get(index, math.inf)) if counts_samples else 0
             block = np.concatenate([part.to_ndarray() for part in planar[index].resample(frame)], axis=1)
-            pieces[index].append(block[:, : block.shape[1] - extra])
+            pieces[index].append(block[:, : max(0, block.shape[1] - extra)])
     sounds = [np.concatenate(parts, axis=1) if parts else np.zeros((1, 0)) for parts in pieces.values()]
     length = min(sound.shape[1] for sound in sounds)
     if not length:

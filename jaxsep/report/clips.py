@@ -4,6 +4,7 @@ import base64
 import io
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,12 @@ FULL_SCALE = 0.99
 _OPUS_RATE = 48000
 _OPUS_COMPRESSION = 0.83  # libsndfile's scale from 256 to 6 kbit/s and channel
 _FADE = 0.02  # seconds at either end, against clicks
+
+# What a clip's file holds.
+_KINDS = {
+    "track": str, "start": float, "duration": float, "stems": list, "sounds": dict, "images": dict,
+    "settings": dict, "seconds": float,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,7 @@ class ClipFolder:
     def keep(self, song: Song, estimates: Estimates, scores: TrackScores) -> None:
         """Write the song's clip."""
         clip = make_clip(song, estimates, self.seconds)
-        clip |= {"settings": dict(scores.settings), "seconds": self.seconds}
+        clip |= {"settings": dict(scores.settings), "seconds": float(self.seconds)}
         path = _path(self.folder, song.track.name)
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary:
@@ -67,8 +74,12 @@ class ClipFolder:
 
 
 def load_clips(folder: Path, names: Sequence[str]) -> list[dict[str, Any]]:
-    """The clips of some tracks, of those that have one."""
-    return [_read(_path(folder, name)) for name in names if _path(folder, name).is_file()]
+    """The clips of some tracks, of those that have an undamaged one."""
+    clips = []
+    for name in names:
+        with suppress(OSError, ValueError):
+            clips.append(_read(_path(folder, name)))
+    return clips
 
 
 def make_clip(song: Song, estimates: Estimates, seconds: float) -> dict[str, Any]:
@@ -153,7 +164,13 @@ def _path(folder: Path, name: str) -> Path:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
+    clip = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(clip, dict) or {key: type(clip.get(key)) for key in _KINDS} != _KINDS:
+        raise ValueError(f"{path}: expected a clip, got something else")
+    names = {MIXTURE, *(f"{stem} {kind}" for stem in clip["stems"] for kind in ("estimate", "truth"))}
+    if not names <= clip["sounds"].keys() & clip["images"].keys():
+        raise ValueError(f"{path}: expected sounds and images of {', '.join(sorted(names))}, got fewer")
+    return clip
 
 
 def _base64(data: bytes) -> str:

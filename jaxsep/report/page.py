@@ -14,6 +14,13 @@ from jaxsep.scores import METRICS, TrackScores, across_tracks, targets_of
 
 __all__ = ["import_jinja", "render", "write_report"]
 
+# What becomes of a frame in which a true stem or its estimate is silent.
+_SILENCE = {
+    "nan": "A stem has no score in frames in which it or its estimate is silent; those of the others count.",
+    "skip": "Frames in which any stem or estimate is silent have no score and do not count.",
+    "zero": "A stem scores 0 dB in frames in which it or its estimate is silent.",
+}
+
 
 def write_report(
     path: str | os.PathLike[str],
@@ -52,7 +59,9 @@ def render(
     if not tracks:
         raise ValueError("expected the scores of one track or more, got none")
     targets = targets_of(tracks)
-    methods = {name: tracks} | {other: scores for other, scores in (others or {}).items() if other != name}
+    methods = {name: tracks}
+    for other, scores in (others or {}).items():
+        methods[f"{other} (compared)" if other == name else other] = scores
     panels = [panel_of(metric, targets, methods) for metric in METRICS]
     environment = _environment()
     environment.filters |= {"decibel": _decibel, "clock": _clock}
@@ -73,6 +82,8 @@ def render(
         },
         clips=clips,
         scoring=_scoring(tracks),
+        silence=_SILENCE.get(_policy(tracks), _SILENCE["skip"]),
+        is_published_policy=_policy(tracks) == "skip",
         style=_asset("page.css"),
         script=_asset("player.js"),
     )
@@ -114,6 +125,7 @@ def _comparison(targets: Sequence[str], methods: Mapping[str, Sequence[TrackScor
         {
             "name": method,
             "is_published": False,
+            "n_tracks": len(scores),
             "sdr": [across_tracks(scores, target, "SDR").median for target in targets],
         }
         for method, scores in methods.items()
@@ -125,12 +137,19 @@ def _comparison(targets: Sequence[str], methods: Mapping[str, Sequence[TrackScor
     return rows
 
 
+def _policy(tracks: Sequence[TrackScores]) -> str:
+    """What became of silent frames: scores that say nothing of it are museval's, which skips them."""
+    scoring = tracks[0].settings.get("scoring", {})
+    return "skip" if scoring.get("scorer") == "museval" else scoring.get("silent", "skip")
+
+
 def _scoring(tracks: Sequence[TrackScores]) -> str:
     """How the tracks were scored, in words; where they differ, what the first one says."""
     first = tracks[0]
     settings = first.settings.get("scoring", {})
     version = settings.get("mode", "v4")
-    words = [f"BSSEval {version}", f"{first.window:g} s frames every {first.hop:g} s"]
+    frames = f"{first.window:g} s frames every {first.hop:g} s"
+    words = [f"BSSEval {version}", "one frame a track" if settings.get("window") == "inf" else frames]
     if "filters_len" in settings:
         words.append(f"{settings['filters_len']} taps")
     if settings.get("scorer") == "museval":

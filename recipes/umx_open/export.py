@@ -39,19 +39,22 @@ def main(argv: list[str] | None = None) -> int:
     config = OpenUnmixConfig.from_json(json.loads((args.run / "config.json").read_text()))
     fresh = training.init_state(config, OPTIMIZER, n_targets=len(STEMS), key=jax.random.key(0))
     state, progress = restore(args.run / "state.npz", fresh)
+    calibrated = args.run / "gains.json"
+    gains = json.loads(calibrated.read_text()) if calibrated.exists() else dict.fromkeys(STEMS, 1.0)
     for index, target in enumerate(STEMS):
         metadata = {
             "licence": args.licence,
             "sources": SOURCES,
             "steps": int(state.step),
             "minutes": round(progress["seconds"] / 60, 1),
+            "gain": gains[target],
             "settings": json.loads((args.run / "settings.json").read_text()),
             "history": progress["history"],
         }
         save_weights(
             args.output,
             target,
-            training.unstack(state.average, index),
+            _with_gain(training.unstack(state.average, index), gains[target]),
             config,
             dtype=args.dtype,
             metadata=metadata,
@@ -59,6 +62,12 @@ def main(argv: list[str] | None = None) -> int:
     size = sum(file.stat().st_size for file in args.output.iterdir())
     print(f"{args.output}: {', '.join(STEMS)} after {int(state.step)} steps, {size / 1e6:.1f} MB")
     return 0
+
+
+def _with_gain(variables: dict, gain: float) -> dict:
+    """The net whose masks are ``gain`` times as high: before the last relu both its terms scale with it."""
+    scaled = {name: gain * variables["params"][name] for name in ("output_scale", "output_mean")}
+    return {"params": {**variables["params"], **scaled}, "batch_stats": variables["batch_stats"]}
 
 
 if __name__ == "__main__":
