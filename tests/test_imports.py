@@ -8,7 +8,7 @@ import jaxsep
 ROOT = Path(jaxsep.__file__).parent
 
 ORDER = [
-    ["config"],
+    ["config", "batches"],
     [
         "stft",
         "lstm",
