@@ -25,8 +25,8 @@ class Batch(NamedTuple):
     stems: Int16[np.ndarray, "batch source channel time"]  # full scale 32768
     gain: Float32[np.ndarray, "batch source"]  # below 0 turns the sign, 0 silences
     swap: Bool[np.ndarray, "batch source"]  # for two channels
-    origin: Int32[np.ndarray, "batch source"]  # excerpt of this batch that the stem is taken from
-    weight: Float32[np.ndarray, "batch source"]  # in the loss of the net for this source; 0: its truth is not known
+    origin: Int32[np.ndarray, "batch source"]  # excerpt that the stem is taken from
+    weight: Float32[np.ndarray, "batch source"]  # in the loss of this source; 0: truth unknown
 
 
 BatchFunction = Callable[[int, int], Batch]
