@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int16
 
-from datasets import layouts
+from datasets import layouts, pipeline
 from datasets.chunks import ChunkBatches
 from datasets.draws import Plan, check_augmentations
 from datasets.generated import WINDOW, SyntheticSongs
@@ -20,7 +20,7 @@ from datasets.synthetic import STEMS
 from datasets.tracks import Track, check_lengths
 from jaxsep.batches import MIXTURE, BatchFunction, Song
 
-__all__ = ["NAMES", "Dataset", "DatasetOptions", "open_dataset"]
+__all__ = ["NAMES", "Dataset", "DatasetOptions", "open_batches", "open_dataset"]
 
 NAMES = ("musdb", "tfds", "aligned", "sourcefolder", "trackfolder_var", "trackfolder_fix", "synthetic")
 """What `open_dataset` knows."""
@@ -88,6 +88,11 @@ def open_dataset(
         "validation_tracks": [track.name for track in layout.validation],
     }
     return Dataset(layout.sources, batches, n_samples, training, validation, description)
+
+
+def open_batches(dataset: Dataset, *, workers: int | None = None, ahead: int = 2) -> BatchFunction:
+    """The batches of a data set, read ahead and in parallel by tf.data; see `datasets.pipeline.open_batches`."""
+    return pipeline.open_batches(dataset.batches, workers=workers, ahead=ahead)
 
 
 def _layout(

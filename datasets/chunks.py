@@ -108,9 +108,7 @@ class ChunkBatches:
 
     def batch(self, stems: np.ndarray, gain: np.ndarray, swap: np.ndarray, weight: np.ndarray) -> Batch:
         """The batch of stacked rows. Sources were remixed as they were read: each row is its own origin."""
-        origin = np.repeat(
-            np.arange(self.rows.start, self.rows.stop, dtype=np.int32)[:, None], gain.shape[1], axis=1
-        )
+        origin = np.repeat(np.arange(len(gain), dtype=np.int32)[:, None], gain.shape[1], axis=1)
         return Batch(stems, gain, swap, origin, weight)
 
     def _source(
