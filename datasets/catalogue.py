@@ -15,6 +15,7 @@ from datasets.generated import WINDOW, SyntheticSongs
 from datasets.layouts import Layout
 from datasets.musdb import musdb_layout
 from datasets.options import DatasetOptions
+from datasets.preview import fetch_preview
 from datasets.recordings import DecodedSongs
 from datasets.synthetic import STEMS
 from datasets.tracks import Track, check_lengths
@@ -98,6 +99,8 @@ def open_batches(dataset: Dataset, *, workers: int | None = None, ahead: int = 2
 def _layout(
     name: str, root: Path | None, targets: tuple[str, ...], options: DatasetOptions
 ) -> tuple[Layout, Path]:
+    if root is None and name == "musdb":
+        root = fetch_preview()
     if root is None:
         raise ValueError(f"root: expected the folder of the data set {name}, got none")
     root = Path(root).expanduser()

@@ -1,5 +1,6 @@
 """MUSDB18 as stem files, MUSDB18-HQ as WAV files, and any folder of folders of stems that is laid out like it."""
 
+import warnings
 from functools import partial
 from pathlib import Path
 
@@ -37,6 +38,7 @@ def musdb_layout(root: Path, options: DatasetOptions, targets: tuple[str, ...]) 
         ]
         for subset in ("train", "valid")
     )
+    _warn_of_much_decoding(root, training, options)
     known = [track for track in validation if not track.hidden.intersection(targets)]
     if not known:
         raise ValueError(f"{root}: expected validation tracks with {', '.join(targets)}, got none")
@@ -49,6 +51,19 @@ def musdb_layout(root: Path, options: DatasetOptions, targets: tuple[str, ...]) 
         augmentations=("gain", "channelswap"),
         samples_per_track=64,
     )
+
+
+def _warn_of_much_decoding(root: Path, tracks: list[Track], options: DatasetOptions) -> None:
+    """Songs that must be decoded whole and do not stay in memory are decoded again for nearly every excerpt."""
+    shared = [(track, one) for track in tracks for parts in track.stems.values() for one in parts]
+    lengths = {one.key: track.frames for track, one in shared if isinstance(one, SharedRecording)}
+    n_bytes = sum(lengths.values()) * len(musdb.STREAMS) * options.n_channels * 2
+    if n_bytes > options.decoded_bytes:
+        warnings.warn(
+            f"{root}: {n_bytes / 1e9:.1f} GB of decoded songs do not fit into the {options.decoded_bytes / 1e9:.1f} GB "
+            "kept for them and will be decoded over and over; decode them once with: tfds build datasets/musdb18",
+            stacklevel=4,
+        )
 
 
 def musdb_sources(targets: tuple[str, ...]) -> tuple[str, ...]:

@@ -7,25 +7,12 @@ import numpy as np
 import pytest
 
 from jaxsep.io import audio, musdb, stemfile
+from tests.stem_file import write_stem_file
 
 
 def write(path, n=64, rate=8000, channels=1, value=0.25):
     path.parent.mkdir(parents=True, exist_ok=True)
     audio.save(path, np.full((channels, n), value, np.float32), rate)
-
-
-def write_stem_file(path, stems, rate=44100):
-    """An MP4 with an AAC stream a stem."""
-    av = pytest.importorskip("av")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w", format="mp4") as container:
-        streams = [container.add_stream("aac", rate=rate, layout="stereo") for _ in stems]
-        for stream, stem in zip(streams, stems, strict=True):
-            stream.bit_rate = 256_000
-            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(stem), format="fltp", layout="stereo")
-            frame.sample_rate, frame.pts = rate, 0
-            container.mux(stream.encode(frame))
-            container.mux(stream.encode(None))
 
 
 def test_musdb_hq_has_three_subsets(tmp_path):
