@@ -17,6 +17,7 @@ from datasets.musdb import musdb_layout
 from datasets.options import DatasetOptions
 from datasets.preview import fetch_preview
 from datasets.recordings import DecodedSongs
+from datasets.records import records_layout
 from datasets.synthetic import STEMS
 from datasets.tracks import Track, check_lengths
 from jaxsep.batches import MIXTURE, BatchFunction, Song
@@ -108,6 +109,8 @@ def _layout(
         raise ValueError(f"{root}: expected a folder, got {'a file' if root.exists() else 'nothing there'}")
     if name == "musdb":
         return musdb_layout(root, options, targets), root
+    if name == "tfds":
+        return records_layout(root, options, targets), root
     kinds: dict[str, Callable[[Path, DatasetOptions], Layout]] = {
         "aligned": layouts.aligned,
         "sourcefolder": layouts.source_folder,

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -21,7 +22,16 @@ from jaxtyping import Float32, Int16, Int32
 from jaxsep.io import audio, sndfile
 from jaxsep.io.resampling import Resampler, resampled_length
 
-__all__ = ["DecodedSongs", "Difference", "Format", "Recording", "SharedRecording", "open_file", "to_format"]
+__all__ = [
+    "DecodedSongs",
+    "Difference",
+    "Format",
+    "Recording",
+    "SeekRecording",
+    "SharedRecording",
+    "open_file",
+    "to_format",
+]
 
 _MARGIN = 2048  # samples at either end of an excerpt that feed the resampling filter, which is shorter
 _SLACK = 0.1  # seconds by which a header may be wrong about what can be decoded
@@ -130,25 +140,34 @@ class SharedRecording:
 
 
 @dataclass(frozen=True)
-class _SeekRecording:
-    """A file in which a seek is exact."""
+class SeekRecording:
+    """A recording in which every place can be read at once.
 
-    path: Path
-    file_rate: int  # Hz
+    Attributes:
+        excerpt: ``excerpt(start, count)`` gives so many samples, all of which there are, int16 or float32.
+        file_rate: their rate, Hz.
+        file_frames: how many there are.
+        format: what to deliver.
+    """
+
+    excerpt: Callable[[int, int], np.ndarray]
+    file_rate: int
     file_frames: int
     format: Format
 
     @property
     def frames(self) -> int:
+        """Samples a channel, at the rate to deliver."""
         return resampled_length(self.file_frames, self.file_rate, self.format.sample_rate)
 
     def read(self, start: int, count: int) -> Int16[np.ndarray, "channel count"]:
+        """See `Recording.read`."""
         return _padded(self._read, self.format.n_channels, self.frames, start, count)
 
     def _read(self, start: int, count: int) -> Int16[np.ndarray, "channel count"]:
         rate_in, rate_out = self.file_rate, self.format.sample_rate
         if rate_in == rate_out:
-            return to_format(self._excerpt(start, count), self.format)
+            return to_format(self.excerpt(start, count), self.format)
         # Input and output samples coincide every so many samples: only from there on is the output that of the
         # whole file, and the margins give the filter what it hears in the whole file.
         ratio = Fraction(rate_in, rate_out)
@@ -156,21 +175,11 @@ class _SeekRecording:
         cycles = max(0, start // cycle_out - math.ceil(_MARGIN / cycle_in))
         first = cycles * cycle_in
         last = min(self.file_frames, math.ceil((start + count) * ratio) + _MARGIN)
-        sound = _floats(self._excerpt(first, last - first))
+        sound = _floats(self.excerpt(first, last - first))
         resampler = Resampler(rate_in, rate_out, len(sound))
         sound = np.concatenate([resampler.process(sound), resampler.finish()], axis=1)
         offset = start - cycles * cycle_out
         return to_format(sound[:, offset : offset + count], self.format)
-
-    def _excerpt(self, start: int, count: int) -> np.ndarray:
-        sound = sndfile.excerpt(self.path, start, count)
-        if sound.shape[1] < count:
-            raise ValueError(
-                f"{self.path}: damaged sound file (expected {count} samples after {start}, got {sound.shape[1]})"
-            )
-        if sound.dtype == np.float32 and not np.isfinite(sound).all():
-            raise ValueError(f"{self.path}: expected finite samples, got NaN or infinity")
-        return sound
 
 
 @dataclass(frozen=True)
@@ -206,7 +215,7 @@ def open_file(path: str | os.PathLike[str], format: Format, songs: DecodedSongs)
     path = Path(path)
     info = audio.info(path)
     if info.container in sndfile.EXACT_SEEK and info.frames is not None:
-        return _SeekRecording(path, info.sample_rate, info.frames, format)
+        return SeekRecording(partial(_file_excerpt, path), info.sample_rate, info.frames, format)
 
     def decode() -> np.ndarray:
         sound, _ = audio.load(path, sample_rate=format.sample_rate)
@@ -217,6 +226,17 @@ def open_file(path: str | os.PathLike[str], format: Format, songs: DecodedSongs)
     else:
         frames = resampled_length(info.frames, info.sample_rate, format.sample_rate)
     return SharedRecording(songs, path, decode, 0, frames, format.sample_rate)
+
+
+def _file_excerpt(path: Path, start: int, count: int) -> np.ndarray:
+    sound = sndfile.excerpt(path, start, count)
+    if sound.shape[1] < count:
+        raise ValueError(
+            f"{path}: damaged sound file (expected {count} samples after {start}, got {sound.shape[1]})"
+        )
+    if sound.dtype == np.float32 and not np.isfinite(sound).all():
+        raise ValueError(f"{path}: expected finite samples, got NaN or infinity")
+    return sound
 
 
 def to_format(

@@ -84,7 +84,7 @@ def test_damaged_and_incomplete_stem_files_are_one_line(root, tmp_path):
 
 
 def test_songs_that_do_not_stay_in_memory_are_said_to(root):
-    with pytest.warns(UserWarning, match=r"0\.0 GB .* tfds build datasets/musdb18"):
+    with pytest.warns(UserWarning, match=r"0\.0 GB .* python -m datasets.musdb18"):
         dataset = open_dataset("musdb", root, targets=["vocals"], options=options(decoded_bytes=1000))
     assert dataset.batches(0, 0).stems.any()
 
