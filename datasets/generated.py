@@ -51,7 +51,11 @@ class SyntheticSongs:
         frames = round(self.seconds * self.format.sample_rate)
         rate = self.format.sample_rate
         stems = {
-            name: (SharedRecording(self.songs, seed, partial(self._render, seed), index, frames, rate),)
+            name: (
+                SharedRecording(
+                    self.songs, seed, partial(self._render, seed), index, len(STEMS), frames, rate
+                ),
+            )
             for index, name in enumerate(STEMS)
         }
         return Track(f"synthetic {seed}", stems, self.format.n_channels)

@@ -107,9 +107,9 @@ def _sources(targets: tuple[str, ...]) -> tuple[str, ...]:
 
 def _warn_of_much_decoding(root: Path, tracks: list[Track], options: DatasetOptions) -> None:
     """Songs that must be decoded whole and do not stay in memory are decoded again for nearly every excerpt."""
-    shared = [(track, one) for track in tracks for parts in track.stems.values() for one in parts]
-    lengths = {one.key: track.frames for track, one in shared if isinstance(one, SharedRecording)}
-    n_bytes = sum(lengths.values()) * len(musdb.STREAMS) * options.n_channels * 2
+    recordings = [one for track in tracks for parts in track.stems.values() for one in parts]
+    shared = {one.key: one for one in recordings if isinstance(one, SharedRecording)}
+    n_bytes = sum(one.frames * one.n_stems for one in shared.values()) * options.n_channels * 2
     if n_bytes > options.decoded_bytes:
         warnings.warn(
             f"{root}: {n_bytes / 1e9:.1f} GB of decoded songs do not fit into the {options.decoded_bytes / 1e9:.1f} GB "
@@ -126,7 +126,7 @@ def _stem_file(track: musdb.Track, format: Format, songs: DecodedSongs) -> dict[
     frames = resampled_length(min(lengths), rate, format.sample_rate)
     decode = partial(_decode, path, format)
     return {
-        name: SharedRecording(songs, path, decode, index, frames, format.sample_rate)
+        name: SharedRecording(songs, path, decode, index, len(musdb.STREAMS), frames, format.sample_rate)
         for index, name in enumerate(musdb.STREAMS)
     }
 

@@ -116,6 +116,7 @@ class SharedRecording:
         key: what it is called there.
         decode: makes all its stems, when it is not there.
         index: which of them this is.
+        n_stems: how many there are.
         frames: samples a channel, as the header tells.
         sample_rate: Hz, to judge how wrong the header may be.
     """
@@ -124,6 +125,7 @@ class SharedRecording:
     key: Hashable
     decode: Callable[[], Int16[np.ndarray, "stem channel time"]] = field(repr=False, compare=False)
     index: int
+    n_stems: int
     frames: int
     sample_rate: int
 
@@ -225,7 +227,7 @@ def open_file(path: str | os.PathLike[str], format: Format, songs: DecodedSongs)
         frames = songs.get(path, decode).shape[-1]
     else:
         frames = resampled_length(info.frames, info.sample_rate, format.sample_rate)
-    return SharedRecording(songs, path, decode, 0, frames, format.sample_rate)
+    return SharedRecording(songs, path, decode, 0, 1, frames, format.sample_rate)
 
 
 def _file_excerpt(path: Path, start: int, count: int) -> np.ndarray:

@@ -30,6 +30,14 @@ def test_musdb_hq_has_three_subsets(tmp_path):
     assert musdb.find_tracks(tmp_path / "test")[0].subset == ""
 
 
+def test_a_folder_of_ones_own_may_have_its_validation_tracks_apart(tmp_path):
+    for folder in ("train/mine", "valid/yours", "train/Triviul - Angelsaint"):
+        write(tmp_path / folder / "drums.wav")
+    valid = musdb.find_tracks(tmp_path, subset="valid")
+    assert [track.name for track in valid] == ["Triviul - Angelsaint", "yours"]
+    assert [track.name for track in musdb.find_tracks(tmp_path, subset="train")] == ["mine"]
+
+
 def test_there_are_14_validation_tracks():
     assert len(musdb.VALIDATION_TRACKS) == 14
 

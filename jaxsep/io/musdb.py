@@ -85,7 +85,7 @@ def find_tracks(root: str | os.PathLike[str], *, subset: str | None = None) -> l
     """The tracks in a folder and below, in the order of their names.
 
     Args:
-        root: a folder of tracks, with or without folders `train` and `test`; or one track's own folder.
+        root: a folder of tracks, with or without folders `train`, `valid` and `test`; or one track's own folder.
         subset: "train" (without the validation tracks), "valid" or "test"; None for all there are.
 
     Raises:
@@ -188,7 +188,7 @@ def _sound_files(root: Path) -> Iterable[Path]:
 def _track(root: Path, folder: Path, files: Mapping[str, Path]) -> Track:
     """The track, with its subset taken off its name."""
     parts = folder.parts or (root.resolve().name,)
-    subset = parts[0] if len(parts) > 1 and parts[0] in ("train", "test") else ""
+    subset = parts[0] if len(parts) > 1 and parts[0] in SUBSETS else ""
     name = PurePosixPath(*parts[1:] if subset else parts).as_posix()
     if subset == "train" and name in VALIDATION_TRACKS:
         subset = "valid"
