@@ -49,8 +49,8 @@ def open_dataset(
     Args:
         name: one of `NAMES`; docs/data.md shows how each lies on disk.
         root: its folder. "synthetic" has none; "musdb" without one downloads the preview of seven seconds a song.
-        targets: the sources that will be learnt; for aligned, trackfolder_var and trackfolder_fix the name of the
-            target's file without its extension.
+        targets: the sources that will be learnt, in trackfolder_var and trackfolder_fix called like their files
+            without the extension; for aligned any one name.
         options: choices.
 
     Returns:
@@ -111,8 +111,11 @@ def _layout(
         return musdb_layout(root, options, targets), root
     if name == "tfds":
         return records_layout(root, options, targets), root
+    if name == "aligned":
+        if len(targets) > 1:
+            raise ValueError(f"targets: expected one for aligned, got {', '.join(targets)}")
+        return layouts.aligned(root, options, targets[0]), root
     kinds: dict[str, Callable[[Path, DatasetOptions], Layout]] = {
-        "aligned": layouts.aligned,
         "sourcefolder": layouts.source_folder,
         "trackfolder_fix": layouts.track_folder_fix,
         "trackfolder_var": layouts.track_folder_var,
