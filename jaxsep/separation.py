@@ -168,7 +168,7 @@ def load_separator(
     """Load nets by name or from a folder.
 
     Args:
-        model: a name that :func:`jaxsep.io.zoo.list_models` lists, downloaded at its first use; or a folder
+        model: a name that :func:`jaxsep.io.catalogue.list_models` lists, downloaded at its first use; or a folder
             in open-unmix's layout or ours. By default the weights that come with this package.
         targets: which of the model's targets, in the order wanted; all of them by default.
 
