@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex
 
-from jaxsep import lstm, openunmix, rendering
+from jaxsep import lstm, memory, openunmix, rendering
 from jaxsep.blocks import Block
 from jaxsep.config import OpenUnmixConfig
 from jaxsep.io.checkpoint import Weights
@@ -96,6 +96,7 @@ def encode(
             blocks.append(_encode(stack.variables, spectrogram, config=stack.config))
         # Work is queued, not awaited: without this the whole song's audio would wait in memory.
         jax.block_until_ready([blocks[-1] for blocks in kept])
+        memory.release(index)
         if n_blocks:
             report((index + 1) / n_blocks)
     return [Sequences(blocks, n_valid) for blocks in kept]
@@ -158,6 +159,7 @@ def _run_layer(
         outputs[mirrored].extend(backward)
         if index >= mirrored:
             halves[index] = halves[mirrored] = ()
+        memory.release(index)
         yield
     halves[:] = [tuple(pair) for pair in outputs]
 

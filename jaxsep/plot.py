@@ -4,6 +4,7 @@ matplotlib is an extra (`pip install 'jaxsep[plot]'`), imported at the first pic
 window and no global state: save them with `figure.savefig("name.png")`; a notebook shows them as they are.
 """
 
+import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -286,7 +287,16 @@ def _blank(width: float, height: float) -> "Figure":
         raise ValueError(
             "plot: expected matplotlib, got an installation without: pip install 'jaxsep[plot]'"
         ) from None
-    return Figure(figsize=(width, height), layout="constrained")
+
+    class Picture(Figure):
+        """A figure that notebooks show by itself; of pyplot's they know how to, once pyplot has made one."""
+
+        def _repr_png_(self) -> bytes:
+            file = io.BytesIO()
+            self.savefig(file, format="png")
+            return file.getvalue()
+
+    return Picture(figsize=(width, height), layout="constrained")
 
 
 def _figure(n_rows: int, *, height: float) -> "tuple[Figure, list[Axes]]":

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float
 
-from jaxsep import filtering, stft
+from jaxsep import filtering, memory, stft
 from jaxsep.blocks import Block
 from jaxsep.config import SeparationConfig
 
@@ -79,6 +79,7 @@ def render(
         stop = block.length - position if block.is_last else block.samples.shape[-1] - overlap
         yield np.asarray(made)[..., max(0, -position) : stop]
         position += stop
+        memory.release(index)
         if report and n_blocks:
             report((index + 1) / n_blocks)
 

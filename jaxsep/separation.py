@@ -2,8 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import InitVar, dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -63,48 +62,48 @@ class StemSource(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Separator:
-    """Nets for one or more targets, ready to separate.
+    """Nets for one or more targets, on the device, ready to separate.
 
-    Attributes:
-        models: a net for each target, alike in STFT, sample rate and number of channels.
+    Args:
+        models: a net for each target, alike in STFT, sample rate and number of channels. Not kept: the copy
+            on the device is enough.
         name: what they are called.
         licence: that of the weights.
     """
 
-    models: Mapping[str, Weights]
+    models: InitVar[Mapping[str, Weights]]
     name: str = ""
     licence: str = ""
+    targets: tuple[str, ...] = field(init=False)
+    config: OpenUnmixConfig = field(init=False)
+    """The first net's configuration; its STFT, rate and channels are everyone's."""
+    stacks: list[passes.Stack] = field(init=False, repr=False)
+    """The nets as they run: those that are faster together, joined."""
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, models: Mapping[str, Weights]) -> None:
         """Refuse nets that do not go together."""
-        if not self.models:
+        if not models:
             raise ValueError("expected a model for at least one target, got none")
-        for target, model in self.models.items():
-            for field in ("n_channels", "n_fft", "hop_length", "sample_rate"):
-                expected, got = getattr(self.config, field), getattr(model.config, field)
+        first = next(iter(models.values())).config
+        for target, model in models.items():
+            for name in ("n_channels", "n_fft", "hop_length", "sample_rate"):
+                expected, got = getattr(first, name), getattr(model.config, name)
                 if got != expected:
                     raise ValueError(
-                        f"expected all targets to have {field} = {expected}, got {got} for {target!r}"
+                        f"expected all targets to have {name} = {expected}, got {got} for {target!r}"
                     )
-
-    @property
-    def config(self) -> OpenUnmixConfig:
-        """The first net's configuration; its STFT, rate and channels are everyone's."""
-        return next(iter(self.models.values())).config
+        object.__setattr__(self, "targets", tuple(models))
+        object.__setattr__(self, "config", first)
+        object.__setattr__(self, "stacks", passes.stack_models(models))
 
     @property
     def sample_rate(self) -> float:
         """Rate in Hz of the audio that the nets were trained on."""
         return self.config.sample_rate
 
-    @cached_property
-    def stacks(self) -> list[passes.Stack]:
-        """The nets as they run: those that are faster together, joined."""
-        return passes.stack_models(self.models)
-
     def stem_names(self, config: SeparationConfig) -> list[str]:
         """The stems in the order in which :meth:`stream` makes them."""
-        return [*self.models, "residual"] if config.residual else list(self.models)
+        return [*self.targets, "residual"] if config.residual else list(self.targets)
 
     def stream(
         self,
@@ -168,7 +167,7 @@ def load_separator(
     """Load nets by name or from a folder.
 
     Args:
-        model: a name that :func:`jaxsep.io.zoo.list_models` lists, downloaded at its first use; or a folder
+        model: a name that :func:`jaxsep.io.catalogue.list_models` lists, downloaded at its first use; or a folder
             in open-unmix's layout or ours. By default the weights that come with this package.
         targets: which of the model's targets, in the order wanted; all of them by default.
 

@@ -169,9 +169,14 @@ def test_malicious_weights_are_refused_and_never_run(song, tmp_path, capsys):
 def test_lists_and_versions(capsys):
     assert run("--list-models") == 0
     said = capsys.readouterr().out
-    assert all(name in said for name in ("umx-open", "umxhq", "umxl", "umxse", "CC BY-NC-SA"))
+    assert all(name in said for name in ("umx-open", "umxhq", "umxl", "umxse", "CC BY-NC-SA", "b62c91ce"))
+    assert "version: " in said and "on disk" in said and "to download" in said
     assert cli.main(["models"]) == 0
     assert capsys.readouterr().out == said
+    assert cli.main(["models", "--card", "umx-open"]) == 0
+    assert capsys.readouterr().out.startswith("# umx-open")
+    assert cli.main(["models", "--card", "no-such-model"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
     assert cli.main(["env"]) == 0
     assert "device: cpu" in capsys.readouterr().out
     with pytest.raises(SystemExit) as stop:

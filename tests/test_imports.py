@@ -1,6 +1,7 @@
-"""Imports run one way: each module only sees those on the left of it."""
+"""Imports run one way: each module only sees those on the left of it. And the design page knows them all."""
 
 import ast
+import re
 from pathlib import Path
 
 import jaxsep
@@ -8,7 +9,7 @@ import jaxsep
 ROOT = Path(jaxsep.__file__).parent
 
 ORDER = [
-    ["config", "batches"],
+    ["config", "batches", "memory"],
     [
         "stft",
         "lstm",
@@ -66,3 +67,13 @@ def test_imports_run_one_way():
         if RANK[other] >= RANK[room]
     ]
     assert backwards == []
+
+
+def test_the_design_page_names_every_room():
+    page = (ROOT.parent / "docs" / "DESIGN.md").read_text()
+    listed = page.partition("## Rooms")[2].split("```")[1]
+    # A line is names with one or two spaces between, and after more of them what they are for.
+    names = [name for line in listed.splitlines() for name in re.split(r"\s{3,}", line.strip())[0].split()]
+    assert set(rooms()) - {re.sub(r"\.py$|/$", "", name) for name in names} == set()
+    there = {path.name for folder in (ROOT, ROOT.parent) for path in folder.glob("*.py")}
+    assert {name for name in names if name.endswith(".py")} - there == set()

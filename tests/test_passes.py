@@ -40,8 +40,9 @@ def random_net(config, seed):
     return Weights(unflatten({path: a.astype(np.float32) for path, a in arrays.items()}), config, {})
 
 
-BIDIRECTIONAL = Separator({target: stored(target) for target in ("first", "second")})
-UNIDIRECTIONAL = Separator({f"net {seed}": random_net(CAUSAL, seed) for seed in range(2)})
+NETS = {target: stored(target) for target in ("first", "second")}
+CAUSAL_NETS = {f"net {seed}": random_net(CAUSAL, seed) for seed in range(2)}
+BIDIRECTIONAL, UNIDIRECTIONAL = Separator(NETS), Separator(CAUSAL_NETS)
 
 
 def stems_of(separator, audio, *, n_pieces=3, progress=None, **options):
@@ -65,7 +66,8 @@ def whole_file(separator, audio, *, window=WINDOW, **options):
     """The stems of audio of as many channels as the nets have, all at once."""
     sizes = {"n_fft": separator.config.n_fft, "hop_length": separator.config.hop_length}
     x = jit_stft(audio, **sizes)
-    magnitudes = [jit_apply(net.variables, np.abs(x), separator.config) for net in separator.models.values()]
+    nets = NETS if separator is BIDIRECTIONAL else CAUSAL_NETS
+    magnitudes = [jit_apply(net.variables, np.abs(x), separator.config) for net in nets.values()]
     magnitudes, x, step = np.stack(magnitudes), np.asarray(x), window or x.shape[-1]
     windows = [slice(start, start + step) for start in range(0, x.shape[-1], step)]
     stems = [filtering.wiener(magnitudes[..., w], x[..., w], **options) for w in windows]
@@ -155,7 +157,7 @@ def test_nets_joined_and_alone_agree(monkeypatch):
     assert [stack.targets for stack in BIDIRECTIONAL.stacks] == [("first",), ("second",)]
     expected = stems_of(BIDIRECTIONAL, audio, n_iters=1, window=WINDOW)
     monkeypatch.setattr(passes.jax, "default_backend", lambda: "gpu")
-    joined = Separator(BIDIRECTIONAL.models)
+    joined = Separator(NETS)
     assert [stack.targets for stack in joined.stacks] == [("first", "second")]
     monkeypatch.undo()
     made = stems_of(joined, audio, n_iters=1, window=WINDOW)
@@ -188,7 +190,7 @@ def test_filtered_stems_nearly_sum_to_the_mixture():
         everywhere = params | {"output_mean": params["output_mean"] + np.float32(10)}
         return model._replace(variables=model.variables | {"params": everywhere})
 
-    separator = Separator({target: heard(model) for target, model in BIDIRECTIONAL.models.items()})
+    separator = Separator({target: heard(model) for target, model in NETS.items()})
     audio = song(397)
     missing = audio - stems_of(separator, audio, n_iters=1, window=WINDOW).sum(axis=0)
     assert np.sum(missing**2) < 1e-4 * np.sum(audio**2)  # -40 dB
@@ -208,7 +210,7 @@ def test_silence_within_a_song_stays_silent():
 
 
 def test_a_lone_target_is_filtered_against_the_rest():
-    alone = Separator({"first": BIDIRECTIONAL.models["first"]})
+    alone = Separator({"first": NETS["first"]})
     audio = song(397)
     made = stems_of(alone, audio, n_iters=1, window=WINDOW)
     beside = stems_of(alone, audio, n_iters=1, window=WINDOW, residual=True)
@@ -272,10 +274,10 @@ def test_separate_refuses(audio, options, error, message):
 
 
 def test_nets_must_go_together():
-    other = BIDIRECTIONAL.models["first"]._replace(
+    other = NETS["first"]._replace(
         config=OpenUnmixConfig.from_max_bin(20, n_fft=64, hop_length=32, hidden_size=6, n_layers=2)
     )
     with pytest.raises(ValueError, match="hop_length = 16, got 32 for 'other'"):
-        Separator({"first": BIDIRECTIONAL.models["first"], "other": other})
+        Separator({"first": NETS["first"], "other": other})
     with pytest.raises(ValueError, match="at least one target, got none"):
         Separator({})

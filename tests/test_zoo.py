@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from jaxsep.config import OpenUnmixConfig
-from jaxsep.io import download, zoo
+from jaxsep.io import catalogue, download, zoo
 from jaxsep.io.checkpoint import load_weights, save_weights
 from jaxsep.io.torchfile import read_state_dict
 from jaxsep.io.umxfolder import load_umx_weights, save_umx_weights, umx_targets
@@ -116,10 +116,10 @@ def test_downloads_once_and_is_offline_afterwards(tiny, server, cache, capsys):
 def test_only_the_targets_asked_for_are_downloaded(tiny, server, cache):
     zoo.resolve("tiny", ["drums"], progress=False)
     assert files_in(cache) == ["drums.json", "drums.safetensors"]
-    rows = {row.name: row for row in zoo.list_models()}
+    rows = {row.name: row for row in catalogue.list_models()}
     assert rows["tiny"].targets == ["vocals", "drums"] and not rows["tiny"].on_disk
     zoo.resolve("tiny", progress=False)
-    assert {row.name: row.on_disk for row in zoo.list_models()}["tiny"]
+    assert {row.name: row.on_disk for row in catalogue.list_models()}["tiny"]
 
 
 def test_the_second_address_helps_out(tiny, server):
@@ -212,12 +212,46 @@ def test_unknown_names(tiny):
 
 
 def test_list_of_models():
-    rows = zoo.list_models()
+    rows = catalogue.list_models()
     assert [row.name for row in rows] == ["umx-open", "umx", "umxhq", "umxl", "umxse"]
     assert [row.name for row in rows if row.is_default] == ["umx-open"]
     rows = {row.name: row for row in rows}
     assert rows["umxl"].targets == ["vocals", "drums", "bass", "other"]
     assert "NC" in rows["umxl"].licence and not rows["umxl"].on_disk
+    assert rows["umxhq"].version == "Zenodo record 3370489"
+    assert rows["umxhq"].sha256["vocals"] == "b62c91ce"
+
+
+def test_the_list_says_what_is_in_the_package():
+    row, folder = catalogue.list_models()[0], zoo.packaged_folder()
+    assert row.version not in ("not stated", "none") and row.licence == zoo.resolve().licence
+    for target, digits in row.sha256.items():
+        data = (folder / f"{target}.safetensors").read_bytes()
+        assert hashlib.sha256(data).hexdigest().startswith(digits) and len(digits) == 8
+
+
+# -- cards ---------------------------------------------------------------------------------------------
+
+
+def test_the_card_in_the_package():
+    card = catalogue.model_card()
+    assert card == (zoo.packaged_folder() / catalogue.CARD).read_text()
+    row = catalogue.list_models()[0]
+    assert card.startswith("# umx-open") and row.version in card and row.licence in card
+
+
+@pytest.mark.parametrize("name", zoo.PUBLIC_MODELS)
+def test_cards_of_public_models(name):
+    card, model = catalogue.model_card(name), zoo.PUBLIC_MODELS[name]
+    assert model.licence in card and str(model.record) in card
+    assert all(model.sha256_prefix(target) in card for target in model.files)
+
+
+def test_a_folder_without_a_card_is_described(tmp_path):
+    card = catalogue.model_card(umx_folder(tmp_path / "umx"))
+    assert "vocals, drums" in card and "licence: not stated" in card and "hidden size 6" in card
+    with pytest.raises(ValueError, match="expected one of umx-open"):
+        catalogue.model_card("no such model")
 
 
 def test_every_public_file_names_its_hash():
@@ -230,8 +264,8 @@ def test_every_public_file_names_its_hash():
 
 
 def test_without_the_packaged_model(monkeypatch, tmp_path):
-    monkeypatch.setattr(zoo, "_packaged_folder", lambda: tmp_path / "none")
-    assert not zoo.list_models()[0].on_disk
+    monkeypatch.setattr(zoo, "packaged_folder", lambda: tmp_path / "none")
+    assert not catalogue.list_models()[0].on_disk
     with pytest.raises(ValueError, match="a model that is not part of this installation"):
         zoo.resolve()
 
@@ -241,10 +275,10 @@ def test_the_packaged_model_is_the_default(monkeypatch, tmp_path):
     for target in ("other", "vocals", "piano"):
         metadata = {"licence": "MIT"}
         save_weights(tmp_path / "ours", target, weights.variables, weights.config, metadata=metadata)
-    monkeypatch.setattr(zoo, "_packaged_folder", lambda: tmp_path / "ours")
+    monkeypatch.setattr(zoo, "packaged_folder", lambda: tmp_path / "ours")
     model = zoo.resolve()
     assert (model.name, model.licence, model.targets) == ("umx-open", "MIT", ["vocals", "other", "piano"])
-    row = zoo.list_models()[0]
+    row = catalogue.list_models()[0]
     assert row.on_disk and row.targets == model.targets and row.licence == "MIT"
 
 

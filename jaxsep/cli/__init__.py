@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaxsep import __version__
-from jaxsep.cli import evaluate, separate
+from jaxsep.cli import evaluate, models, separate
 from jaxsep.cli.common import DEVICES, INTERRUPTED, REFUSED, complain, prepare_jax
 from jaxsep.io.files import cache_dir
 
@@ -23,8 +23,7 @@ def get_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     separate.add_command(commands)
     evaluate.add_command(commands)
-    models = commands.add_parser("models", help="list the models", description="List the models.")
-    models.set_defaults(run=separate.list_models)
+    models.add_command(commands)
     env = commands.add_parser("env", help="say what this runs on", description="Versions and devices.")
     env.add_argument("--device", choices=DEVICES, help="look at this kind only")
     env.set_defaults(run=_env)

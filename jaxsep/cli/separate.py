@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxsep import __version__
+from jaxsep.cli import models
 from jaxsep.cli.common import (
     DEVICES,
     FAILED,
@@ -20,9 +21,8 @@ from jaxsep.cli.common import (
     separation_config,
     speaker,
 )
-from jaxsep.io import zoo
 
-__all__ = ["add_command", "list_models"]
+__all__ = ["add_command"]
 
 
 def add_command(commands: Any) -> None:
@@ -77,7 +77,7 @@ def _stem_map(text: str) -> dict[str, list[str]]:
 
 def _separate(arguments: argparse.Namespace) -> int:
     if arguments.list_models:
-        return list_models(arguments)
+        return models.list_models()
     if not arguments.input:
         raise ValueError("expected a sound file or a folder, got nothing; --help tells more")
     refuse_unheeded(arguments)
@@ -138,12 +138,3 @@ def _say_done(say: Callable[[str], None], made: Any, seconds: float) -> None:
         say(str(path))
     gain = f", all stems at {made.gain:.3f} so that none clips" if made.gain < 1 else ""
     say(f"{made.duration:.1f} s of audio in {seconds:.1f} s, {made.duration / seconds:.1f} x real time{gain}")
-
-
-def list_models(_: argparse.Namespace) -> int:
-    """Print a line for each model."""
-    for row in zoo.list_models():
-        where = "on disk" if row.on_disk else "to download"
-        mark = " (default)" if row.is_default else ""
-        print(f"{row.name}{mark}: {', '.join(row.targets)}; {row.megabytes:g} MB, {where}; {row.licence}")
-    return 0

@@ -12,14 +12,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from jaxsep.io.checkpoint import Weights, load_weights, save_weights, saved_targets
 from jaxsep.io.download import fetch
 from jaxsep.io.files import cache_dir
 from jaxsep.io.umxfolder import load_umx_weights, read_pth, umx_targets
 
-__all__ = ["DEFAULT_MODEL", "PUBLIC_MODELS", "Model", "ModelRow", "PublicModel", "list_models", "resolve"]
+__all__ = [
+    "DEFAULT_MODEL",
+    "PUBLIC_MODELS",
+    "Model",
+    "PublicModel",
+    "cache_folder",
+    "packaged_folder",
+    "resolve",
+    "usual_order",
+]
 
 DEFAULT_MODEL = "umx-open"
 """The model inside the package."""
@@ -67,7 +76,7 @@ PUBLIC_MODELS: dict[str, PublicModel] = {
             "bass": "bass-646024d3.pth",
             "other": "other-f8e132cc.pth",
         },
-        "licence unknown, see zenodo.org/records/3370486 (trained on MUSDB18)",
+        "unknown, see zenodo.org/records/3370486 (trained on MUSDB18)",
         136,
     ),
     "umxhq": PublicModel(
@@ -97,7 +106,7 @@ PUBLIC_MODELS: dict[str, PublicModel] = {
     "umxse": PublicModel(
         3786908,
         {"speech": "speech_f5e0d9f9.pth", "noise": "noise_04a6fc2d.pth"},
-        "licence unknown, see zenodo.org/records/3786908 (trained on Voicebank+DEMAND)",
+        "unknown, see zenodo.org/records/3786908 (trained on Voicebank+DEMAND)",
         16,
         sample_rate=16000.0,
         n_fft=1024,
@@ -144,30 +153,6 @@ class Model:
         return next(iter(self.networks.values())).config
 
 
-class ModelRow(NamedTuple):
-    """One line of the list of models."""
-
-    name: str
-    targets: list[str]
-    licence: str
-    megabytes: float  # to download, or on disk
-    on_disk: bool  # usable without a network
-    is_default: bool
-
-
-def list_models() -> list[ModelRow]:
-    """The models with a name: the one in the package, then the public ones."""
-    packaged = _packaged_folder()
-    targets = _in_order(saved_targets(packaged))
-    size = sum(path.stat().st_size for path in packaged.glob("*.safetensors")) / 1e6
-    licence = _licence([load_weights(packaged, targets[0])]) if targets else "not part of this installation"
-    rows = [ModelRow(DEFAULT_MODEL, targets, licence, round(size, 1), bool(targets), True)]
-    for name, public in PUBLIC_MODELS.items():
-        on_disk = set(public.files) <= set(saved_targets(_cache_folder(name)))
-        rows.append(ModelRow(name, list(public.files), public.licence, public.megabytes, on_disk, False))
-    return rows
-
-
 def resolve(
     model: str | os.PathLike[str] = DEFAULT_MODEL,
     targets: Sequence[str] | None = None,
@@ -177,8 +162,8 @@ def resolve(
     """Loads a model, downloading it first if need be.
 
     Args:
-        model: a name of `list_models`, or the path of a folder in open-unmix's layout or in ours. A folder
-            whose path is such a name is given as ``./name``.
+        model: a name of `jaxsep.io.catalogue.list_models`, or the path of a folder in open-unmix's layout or
+            in ours. A folder whose path is such a name is given as ``./name``.
         targets: which of the model's targets to load, in this order; None for all.
         progress: whether to show a bar while downloading.
 
@@ -191,15 +176,15 @@ def resolve(
     if name in PUBLIC_MODELS:
         public = PUBLIC_MODELS[name]
         chosen = _choose(targets, list(public.files), name)
-        folder = _cache_folder(name)
+        folder = cache_folder(name)
         missing = [target for target in chosen if target not in saved_targets(folder)]
         if missing:
             folder.mkdir(parents=True, exist_ok=True)
-            print(f"{name}: {public.licence}", file=sys.stderr)
+            print(f"{name}: licence {public.licence}", file=sys.stderr)
         for target in missing:
             _download(name, public, target, progress)
         return Model(name, {target: load_weights(folder, target) for target in chosen}, public.licence)
-    folder = _packaged_folder() if name == DEFAULT_MODEL else Path(name).expanduser()
+    folder = packaged_folder() if name == DEFAULT_MODEL else Path(name).expanduser()
     if not folder.is_dir():
         known = ", ".join((DEFAULT_MODEL, *PUBLIC_MODELS))
         got = "a model that is not part of this installation" if name == DEFAULT_MODEL else repr(name)
@@ -209,7 +194,7 @@ def resolve(
 
 def _load_folder(name: str, folder: Path, targets: Sequence[str] | None) -> Model:
     ours, theirs = saved_targets(folder), umx_targets(folder)
-    known = _in_order(ours or theirs)
+    known = usual_order(ours or theirs)
     if not known:
         raise ValueError(
             f"{folder}: expected a model, TARGET.safetensors with TARGET.json or open-unmix's TARGET.pth "
@@ -231,7 +216,7 @@ def _load_folder(name: str, folder: Path, targets: Sequence[str] | None) -> Mode
 
 def _download(name: str, public: PublicModel, target: str, progress: bool) -> None:
     """Puts the weights of a public model into the cache, in our format."""
-    folder, file = _cache_folder(name), public.files[target]
+    folder, file = cache_folder(name), public.files[target]
     # What the user has put there comes first, and stays.
     own = [folder / file] if (folder / file).is_file() else []
     urls = [*(path.resolve().as_uri() for path in own), *_mirrors(file), *public.urls(target)]
@@ -258,11 +243,13 @@ def _mirrors(file: str) -> list[str]:
     return [f"{base.rstrip('/')}/{file}"]
 
 
-def _cache_folder(name: str) -> Path:
+def cache_folder(name: str) -> Path:
+    """Where a public model is kept; it may not exist yet."""
     return cache_dir() / "models" / name
 
 
-def _packaged_folder() -> Path:
+def packaged_folder() -> Path:
+    """Where the model in the package is."""
     return Path(str(resources.files("jaxsep"))) / "weights" / DEFAULT_MODEL
 
 
@@ -278,7 +265,8 @@ def _choose(targets: Sequence[str] | None, known: Sequence[str], name: str) -> l
     return list(dict.fromkeys(targets))
 
 
-def _in_order(targets: Sequence[str]) -> list[str]:
+def usual_order(targets: Sequence[str]) -> list[str]:
+    """The targets as everyone in this field orders them."""
     usual = [target for target in _USUAL_ORDER if target in targets]
     return usual + sorted(set(targets) - set(usual))
 
