@@ -30,8 +30,9 @@ ORDER = [
     ["rendering"],
     ["passes", "factorised"],
     ["separation", "classic", "oracle"],
-    ["output", "estimators", "scores"],
-    ["stem_files", "evaluation"],
+    ["output", "songs", "scores"],
+    ["stem_files", "estimators", "scoring", "summary"],
+    ["evaluation"],
     ["report"],
     ["cli"],
 ]

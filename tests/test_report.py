@@ -15,10 +15,10 @@ import pytest
 import soundfile
 
 from jaxsep import cli, report
-from jaxsep.estimators import Song
 from jaxsep.io import audio, musdb
 from jaxsep.report import charts, clips, images, page
 from jaxsep.scores import METRICS, TargetScores, TrackScores
+from jaxsep.songs import Song
 from tests import chromium
 
 RATE = 8000

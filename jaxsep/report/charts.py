@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxsep.report.published import PUBLISHED
-from jaxsep.scores import TrackScores, track_medians
+from jaxsep.scores import TrackScores
+from jaxsep.summary import track_medians
 
 __all__ = ["Box", "Panel", "box_of", "panel_of", "ticks_between"]
 

@@ -10,7 +10,8 @@ from jaxsep import __version__
 from jaxsep.io.files import atomic_path
 from jaxsep.report.charts import panel_of
 from jaxsep.report.published import PUBLISHED
-from jaxsep.scores import METRICS, TrackScores, across_tracks, targets_of
+from jaxsep.scores import METRICS, TrackScores
+from jaxsep.summary import across_tracks, targets_of
 
 __all__ = ["import_jinja", "render", "write_report"]
 
