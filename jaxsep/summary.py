@@ -21,6 +21,7 @@ __all__ = [
     "across_tracks",
     "format_comparison",
     "format_table",
+    "frame_scores",
     "targets_of",
     "track_medians",
     "write_comparison",
@@ -44,6 +45,13 @@ def track_medians(tracks: Iterable[TrackScores], target: str, metric: str) -> Fl
     """
     medians = [track.targets[target].median(metric) for track in tracks if target in track.targets]
     return np.array([median for median in medians if not math.isnan(median)])
+
+
+def frame_scores(tracks: Iterable[TrackScores], target: str, metric: str) -> Float[np.ndarray, " frame"]:
+    """The finite scores of all frames of some tracks."""
+    frames = [track.targets[target].frames[metric] for track in tracks if target in track.targets]
+    values = np.concatenate([np.zeros(0), *frames])
+    return values[np.isfinite(values)]
 
 
 class Summary(NamedTuple):

@@ -232,7 +232,8 @@ def _report(
 def _line(outcome: Any) -> str:
     """A track's scores in one line."""
     found = "  ".join(
-        f"{target} {scores.median('SDR'):.2f}" for target, scores in outcome.scores.targets.items()
+        f"{target} {scores.median('SDR'):.2f}".replace("nan", "–")
+        for target, scores in outcome.scores.targets.items()
     )
     notes = "".join(f"\n  {note}" for note in outcome.scores.notes)
     known = " (known)" if outcome.resumed else ""
