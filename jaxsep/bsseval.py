@@ -21,19 +21,16 @@ import math
 from typing import Literal, NamedTuple, get_args
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
 from jaxsep.projection import Energies, projection_energies
+from jaxsep.sample_blocks import double_precision
 
 __all__ = ["BSSEvalScores", "SilentPolicy", "bss_eval"]
 
 SilentPolicy = Literal["nan", "skip", "zero"]
-
-# Where the FFT and the factorisations exist in double precision; elsewhere (TPU) the host computes.
-_FLOAT64_PLATFORMS = ("cpu", "gpu", "cuda", "rocm")
 
 
 class BSSEvalScores(NamedTuple):
@@ -117,7 +114,7 @@ def bss_eval(
     frames = _frames(n_samples, window, hop)
     pairs = _pairs(n_sources, compute_permutation)
 
-    with jax.enable_x64(True), jax.default_device(_float64_device()):
+    with double_precision():
         if framewise_filters:
             parts = [
                 projection_energies(
@@ -201,12 +198,6 @@ def _pairs(n_sources: int, all_pairs: bool) -> Int[np.ndarray, "pair 2"]:
     if all_pairs:
         return np.stack(np.meshgrid(*2 * [np.arange(n_sources)], indexing="ij"), axis=-1).reshape(-1, 2)
     return np.repeat(np.arange(n_sources)[:, None], 2, axis=1)
-
-
-def _float64_device() -> jax.Device:
-    """The device the caller works on, or the host's CPU where that one has no double precision."""
-    (device,) = jnp.zeros(()).devices()
-    return device if device.platform in _FLOAT64_PLATFORMS else jax.local_devices(backend="cpu")[0]
 
 
 def _ratios(energies: Energies, bsseval_sources_version: bool) -> Float[np.ndarray, "ratio pair frame"]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -16,30 +16,15 @@ from jaxsep.config import SeparationConfig
 from jaxsep.factorised import Factorisation
 from jaxsep.io.musdb import MIXTURE, Track, find_tracks, load_stems
 from jaxsep.separation import StemSource, separate
+from jaxsep.songs import Estimates, Song, file_stamps
 
 __all__ = [
-    "Estimates",
     "Estimator",
     "FolderEstimator",
     "OracleEstimator",
     "SeparatorEstimator",
-    "Song",
-    "file_stamps",
     "group_components",
-    "load_song",
 ]
-
-
-class Song(NamedTuple):
-    """The truth about a track; all arrays have one shape."""
-
-    track: Track
-    mixture: Float[np.ndarray, "channel time"]
-    references: dict[str, Float[np.ndarray, "channel time"]]
-    sample_rate: float  # Hz
-
-
-Estimates = dict[str, Float[np.ndarray, "channel time"]]
 
 
 class Estimator(Protocol):
@@ -54,31 +39,6 @@ class Estimator(Protocol):
 
     def __call__(self, song: Song, progress: Callable[[float], None]) -> Estimates:
         """The estimates, by the names of the stems; at the song's rate, of any length."""
-
-
-def load_song(track: Track) -> Song:
-    """Read a track's mixture and stems.
-
-    Without a mixture of its own the song's is the sum of its stems.
-
-    Raises:
-        OSError: a file cannot be read.
-        ValueError: a file is no sound, or the files differ in length or channels.
-    """
-    stems = track.stems
-    if not stems:
-        raise ValueError(f"{track.name}: expected the true stems, got only a mixture")
-    sounds, rate = load_stems(track, [*stems, MIXTURE] if MIXTURE in track.files else stems)
-    shapes = {name: sound.shape for name, sound in sounds.items()}
-    first, expected = next(iter(shapes.items()))
-    for name, shape in shapes.items():
-        if shape != expected:
-            raise ValueError(
-                f"{track.name}: expected stems of one length and number of channels, got {_size(expected)} "
-                f"in {first} and {_size(shape)} in {name}"
-            )
-    mixture = sounds.pop(MIXTURE, None)
-    return Song(track, sum(sounds.values()) if mixture is None else mixture, sounds, rate)
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,10 +104,15 @@ class FolderEstimator:
         return {"estimates": file_stamps(self._found(track))}
 
     def __call__(self, song: Song, progress: Callable[[float], None]) -> Estimates:
-        """The estimates, converted to the rate of the song."""
+        """The estimates, converted to the rate of the song.
+
+        Of a part of a song: an estimate whose length is nearer to the whole song's is cut to the part, one
+        whose length is nearer to the part's is one of the part.
+        """
         found = self._found(song.track)
         stems = [stem for stem in found.stems if stem != MIXTURE]
-        return load_stems(found, stems, sample_rate=song.sample_rate)[0]
+        made, _ = load_stems(found, stems, sample_rate=song.sample_rate)
+        return {stem: song.part_of(sound) for stem, sound in made.items()}
 
     def _found(self, track: Track) -> Track:
         # `jaxsep separate` names its folders after the files: SONG/mixture for MUSDB18-HQ, SONG.stem for MUSDB18.
@@ -208,12 +173,6 @@ def group_components(
     return grouped
 
 
-def file_stamps(track: Track) -> dict[str, Sequence[int]]:
-    """Size and time of each of a track's files, by stem: whoever changes a file changes these."""
-    stats = {stem: path.stat() for stem, path in sorted(track.files.items())}
-    return {stem: [stat.st_size, stat.st_mtime_ns] for stem, stat in stats.items()}
-
-
 def _digest(model: Any) -> str:
     """A fingerprint of a net: its configuration and all its numbers."""
     found = hashlib.sha256(repr(model.config).encode())
@@ -222,7 +181,3 @@ def _digest(model: Any) -> str:
         found.update(jax.tree_util.keystr(path).encode())
         found.update(np.ascontiguousarray(leaf).tobytes())
     return found.hexdigest()[:16]
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return f"{shape[0]} channel{'s' if shape[0] > 1 else ''} of {shape[1]} samples"

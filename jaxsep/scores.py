@@ -1,15 +1,9 @@
-"""The scores of tracks: as objects, as JSON files in museval's schema, as medians and means, as CSV.
+"""The scores of a track: as an object, and as a JSON file in museval's schema, whose stores read it."""
 
-A frame's ratios are reduced to the track's by the median, the tracks' to the method's by the median, and by
-the mean beside it. Frames without a score (NaN: silence) and perfect ones (infinite) do not vote, as in
-museval, whose stores read these files.
-"""
-
-import csv
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,16 +15,12 @@ from jaxsep.io.files import atomic_path
 
 __all__ = [
     "METRICS",
-    "Summary",
+    "WHOLE_TRACK",
     "TargetScores",
     "TrackScores",
-    "across_tracks",
-    "format_table",
     "load_scores",
     "read_scores",
-    "targets_of",
-    "track_medians",
-    "write_csv",
+    "rounded",
     "write_scores",
 ]
 
@@ -80,11 +70,11 @@ class TrackScores:
                 {
                     "time": t * self.hop if t else 0.0,  # one frame of a whole track may have an infinite hop
                     "duration": self.window,
-                    "metrics": {metric: _rounded(scores.frames[metric][t]) for metric in METRICS},
+                    "metrics": {metric: rounded(scores.frames[metric][t]) for metric in METRICS},
                 }
                 for t in range(count)
             ]
-            whole = {key: _rounded(value) for key, value in scores.whole.items()}
+            whole = {key: rounded(value) for key, value in scores.whole.items()}
             targets.append({"name": name, "frames": frames, "whole_track": whole})
         return {"targets": targets, "settings": dict(self.settings), "notes": list(self.notes)}
 
@@ -149,89 +139,11 @@ def load_scores(folder: str | os.PathLike[str]) -> list[TrackScores]:
     return [read_scores(path, path.relative_to(root).with_suffix("").as_posix()) for path in paths]
 
 
-def targets_of(tracks: Iterable[TrackScores]) -> list[str]:
-    """All targets of some tracks, in the order in which they first appear."""
-    return list(dict.fromkeys(target for track in tracks for target in track.targets))
-
-
-def track_medians(tracks: Iterable[TrackScores], target: str, metric: str) -> Float[np.ndarray, " track"]:
-    """The tracks' medians over frames, of those tracks that have one.
-
-    Example:
-        >>> frames = {metric: np.array([1.0, np.nan, 5.0]) for metric in METRICS}
-        >>> track_medians([TrackScores("song", {"bass": TargetScores(frames)})], "bass", "SDR")
-        array([3.])
-    """
-    medians = [track.targets[target].median(metric) for track in tracks if target in track.targets]
-    return np.array([median for median in medians if not math.isnan(median)])
-
-
-class Summary(NamedTuple):
-    """What the tracks scored together, in dB: NaN where no track has a score."""
-
-    median: float
-    mean: float
-    n_tracks: int  # with a score
-
-
-def across_tracks(tracks: Sequence[TrackScores], target: str, metric: str) -> Summary:
-    """Median and mean over tracks of the median over frames."""
-    values = track_medians(tracks, target, metric)
-    if not len(values):
-        return Summary(math.nan, math.nan, 0)
-    return Summary(float(np.median(values)), float(np.mean(values)), len(values))
-
-
-def format_table(tracks: Sequence[TrackScores]) -> str:
-    """The table for the terminal: for each target the median and the mean over tracks.
-
-    Example:
-        >>> frames = {metric: np.array([1.0, 5.0]) for metric in METRICS}
-        >>> print(format_table([TrackScores("song", {"bass": TargetScores(frames)})]))
-        dB      tracks    SDR    ISR    SIR    SAR   SDR    ISR    SIR    SAR
-                        median of tracks            mean of tracks
-        bass         1   3.00   3.00   3.00   3.00   3.00   3.00   3.00   3.00
-        each track: the median of its 1 s frames
-    """
-    targets = targets_of(tracks)
-    width = max(map(len, ["dB", *targets]))
-    heads = "".join(f"{metric:>7}" for metric in METRICS)
-    lines = [
-        f"{'dB':<{width}} {'tracks':>7} {heads}  {heads}",
-        f"{'':<{width}} {'':>7} {'median of tracks':>28}  {'mean of tracks':>28}",
-    ]
-    for target in targets:
-        found = [across_tracks(tracks, target, metric) for metric in METRICS]
-        medians = "".join(_cell(summary.median) for summary in found)
-        means = "".join(_cell(summary.mean) for summary in found)
-        lines.append(f"{target:<{width}} {found[0].n_tracks:>7} {medians}  {means}")
-    windows = {track.window for track in tracks}
-    size = f"{windows.pop():g} s frames" if len(windows) == 1 else "frames"
-    return "\n".join([*lines, f"each track: the median of its {size}"])
-
-
-def write_csv(path: str | os.PathLike[str], tracks: Iterable[TrackScores]) -> None:
-    """Write one row a track and target: medians over frames, and the scores of the whole track."""
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(["track", "target", "frames", *METRICS, *WHOLE_TRACK])
-        for track in tracks:
-            for target, scores in track.targets.items():
-                medians = [_rounded(scores.median(metric)) for metric in METRICS]
-                whole = [_rounded(scores.whole.get(key, math.nan)) for key in WHOLE_TRACK]
-                numbers = ["" if math.isnan(number) else number for number in (*medians, *whole)]
-                table.writerow([track.name, target, len(scores.frames["SDR"]), *numbers])
-
-
 def _finite_median(values: np.ndarray) -> float:
     finite = values[np.isfinite(values)]
     return float(np.median(finite)) if finite.size else math.nan
 
 
-def _rounded(number: float) -> float:
+def rounded(number: float) -> float:
     """To the files' decimals; an infinite ratio counts as none, as in museval."""
     return round(float(number), _PLACES) if math.isfinite(number) else math.nan
-
-
-def _cell(number: float) -> str:
-    return f"{'–' if math.isnan(number) else f'{number:.2f}':>7}"

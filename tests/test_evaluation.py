@@ -5,25 +5,22 @@ import dataclasses
 import json
 import math
 import os
+import signal
+import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from jaxsep import cli, evaluation, metrics, scores
+from jaxsep import cli, evaluation, metrics, scores, scoring, summary
 from jaxsep.config import SeparationConfig
-from jaxsep.estimators import (
-    FolderEstimator,
-    OracleEstimator,
-    SeparatorEstimator,
-    Song,
-    group_components,
-    load_song,
-)
-from jaxsep.evaluation import ScoringConfig
+from jaxsep.estimators import FolderEstimator, OracleEstimator, SeparatorEstimator, group_components
 from jaxsep.io import audio, musdb
+from jaxsep.scoring import ScoringConfig
 from jaxsep.separation import load_separator
+from jaxsep.songs import Excerpt, Song, load_song
 from tests.models import CONFIG as NET
 from tests.models import tiny_folder
 
@@ -84,7 +81,7 @@ def test_scores_are_those_of_bss_eval_in_museval_order():
     references = sounds()
     estimates = leaky(references)
     shuffled = dict(reversed(estimates.items()))
-    found = evaluation.score(references, shuffled, RATE, config=CONFIG)
+    found = scoring.score(references, shuffled, RATE, config=CONFIG)
     expected = direct(references, estimates)
     assert list(found) == list(STEMS)
     for j, stem in enumerate(STEMS):
@@ -98,7 +95,7 @@ def test_accompaniment_is_scored_in_a_pair_with_the_vocals():
     references = sounds()
     estimates = leaky(references)
     estimates["accompaniment"] = estimates["drums"] + estimates["bass"]
-    found = evaluation.score(references, estimates, RATE, config=CONFIG)
+    found = scoring.score(references, estimates, RATE, config=CONFIG)
     assert list(found) == ["drums", "bass", "vocals", "accompaniment"]
     pair = {"vocals": references["vocals"], "accompaniment": references["drums"] + references["bass"]}
     expected = direct(pair, {name: estimates[name] for name in pair})
@@ -112,19 +109,19 @@ def test_a_single_stem_is_paired_with_the_rest_of_the_mixture():
     references = sounds()
     mixture = sum(references.values())
     drums = leaky(references)["drums"]
-    found = evaluation.score(references, {"drums": drums}, RATE, mixture=mixture, config=CONFIG)
+    found = scoring.score(references, {"drums": drums}, RATE, mixture=mixture, config=CONFIG)
     assert list(found) == ["drums", "no_drums"]
     pair = {"drums": references["drums"], "no_drums": references["vocals"] + references["bass"]}
     expected = direct(pair, {"drums": drums, "no_drums": mixture - drums})
     np.testing.assert_array_equal(found["no_drums"].frames["SAR"], expected.sar[1])
-    alone = evaluation.score({"drums": references["drums"]}, {"drums": drums}, RATE, config=CONFIG)
+    alone = scoring.score({"drums": references["drums"]}, {"drums": drums}, RATE, config=CONFIG)
     assert np.isfinite(alone["drums"].frames["SDR"]).all()  # nothing else is known; what there is, is scored
 
 
 def test_a_silent_stem_costs_the_others_nothing():
     references = sounds()
     references["bass"] = np.zeros_like(references["bass"])
-    found = evaluation.score(references, leaky(references), RATE, config=CONFIG)
+    found = scoring.score(references, leaky(references), RATE, config=CONFIG)
     assert np.isnan(found["bass"].frames["SDR"]).all() and math.isnan(found["bass"].median("SDR"))
     assert all(
         np.isfinite(found[stem].frames[m]).all() for stem in ("vocals", "drums") for m in scores.METRICS
@@ -133,14 +130,14 @@ def test_a_silent_stem_costs_the_others_nothing():
 
 def test_names_without_a_match_are_told():
     with pytest.raises(ValueError, match="expected an estimate of one of vocals, drums, bass; got kazoo"):
-        evaluation.score(sounds(), {"kazoo": np.zeros((1, 8000))}, RATE)
+        scoring.score(sounds(), {"kazoo": np.zeros((1, 8000))}, RATE)
 
 
 def test_two_complements_of_one_stem_are_refused():
     references = sounds()
     made = references | dict.fromkeys(("accompaniment", "no_vocals"), references["drums"])
     with pytest.raises(ValueError, match="all but vocals, got accompaniment and no_vocals"):
-        evaluation.score(references, made, RATE)
+        scoring.score(references, made, RATE)
 
 
 def song(**changes):
@@ -151,7 +148,7 @@ def song(**changes):
 
 def test_lengths_are_fitted_and_told():
     made = {"vocals": np.ones((2, 8003)), "drums": np.ones((2, 7000)), "bass": np.ones((2, 8000))}
-    fitted, notes = evaluation.fit_estimates(song(), made | {"kazoo": np.ones((2, 8000))})
+    fitted, notes = scoring.fit_estimates(song(), made | {"kazoo": np.ones((2, 8000))})
     assert {name: sound.shape for name, sound in fitted.items()} == dict.fromkeys(made, (2, 8000))
     assert not fitted["drums"][:, 7000:].any() and fitted["drums"][:, :7000].all()
     assert notes == [
@@ -167,12 +164,12 @@ def test_lengths_are_fitted_and_told():
 )
 def test_estimates_that_cannot_be_fitted(estimate, message):
     with pytest.raises(ValueError, match=message):
-        evaluation.fit_estimates(song(), {"vocals": estimate})
+        scoring.fit_estimates(song(), {"vocals": estimate})
 
 
 def test_estimates_of_nothing_known():
     with pytest.raises(ValueError, match="an estimate of one of vocals, drums, bass; got kazoo"):
-        evaluation.fit_estimates(song(), {"kazoo": np.ones((2, 8000))})
+        scoring.fit_estimates(song(), {"kazoo": np.ones((2, 8000))})
 
 
 def test_truth_of_two_lengths_is_an_error(tmp_path):
@@ -240,10 +237,10 @@ def test_tracks_without_a_score_do_not_count():
         return scores.TrackScores(name, {"bass": scores.TargetScores(frames)})
 
     tracks = [track("a", [1.0, 3.0]), track("b", [np.nan]), track("c", [5.0]), track("d", [12.0])]
-    assert scores.across_tracks(tracks, "bass", "SDR") == (5.0, pytest.approx(19 / 3), 3)
-    assert scores.across_tracks(tracks, "kazoo", "SDR").n_tracks == 0
-    assert "5.00" in scores.format_table(tracks) and "6.33" in scores.format_table(tracks)
-    assert "–" in scores.format_table(tracks[1:2])
+    assert summary.across_tracks(tracks, "bass", "SDR") == (5.0, pytest.approx(19 / 3), 3)
+    assert summary.across_tracks(tracks, "kazoo", "SDR").n_tracks == 0
+    assert "5.00" in summary.format_table(tracks) and "6.33" in summary.format_table(tracks)
+    assert "–" in summary.format_table(tracks[1:2])
 
 
 def evaluated(folders, out, **options):
@@ -438,7 +435,7 @@ def test_command_scores_models_and_oracles(folders, tmp_path, capsys):
     for oracle, least in (("mixture", -10), ("irm", 2)):
         assert run(truth, "--oracle", oracle, "--outdir", tmp_path / oracle, *OPTIONS, "--quiet") == 0
         found = scores.load_scores(tmp_path / oracle)
-        assert scores.across_tracks(found, "vocals", "SDR").median > least
+        assert summary.across_tracks(found, "vocals", "SDR").median > least
     model = small_model(tmp_path / "model")
     arguments = [
         "--model",
@@ -471,7 +468,10 @@ def test_command_goes_on_after_a_bad_song(folders, tmp_path, capsys):
         (["--oracle", "irm", "--niter", "2"], "--niter: expected with a separator, got it with --oracle"),
         (["--targets", "vocals", "--consistency"], "--consistency: expected all targets"),
         (["--oracle", "irm", "--listen"], "--listen: expected with --report"),
-        (["--oracle", "irm", "--estimates", "."], "got both"),
+        (["--oracle", "irm", "irm"], "methods of different names, got ideal ratio mask twice"),
+        (["--method", "nmf", "classic", "--softmask"], "--softmask: expected with --method umx"),
+        (["--oracle", "irm", "--start", "-1"], "start: expected 0 seconds or more, got -1"),
+        (["--oracle", "irm", "--duration", "0"], "duration: expected more than 0 seconds"),
         (["--method", "nmf", "--targets", "bass"], "--targets"),
         (["--model", "no-such-model"], "umxhq"),
         (["--estimates", "no/such/folder"], "no/such/folder"),
@@ -502,3 +502,113 @@ def test_missing_packages_get_one_line_before_the_work(
     said = capsys.readouterr().err
     assert len(said.splitlines()) == 1 and f"expected {package}" in said
     assert not (tmp_path / "out").exists()
+
+
+def test_command_shows_methods_side_by_side(folders, tmp_path, capsys):
+    truth, made = folders
+    out, older = tmp_path / "out", tmp_path / "older"
+    assert run(truth, "--estimates", made, "--outdir", older, *OPTIONS, "--quiet") == 0
+    options = ["--tracks", "A - One", "--outdir", out, "--compare", older, *OPTIONS]
+    assert run(truth, "--estimates", made, "--oracle", "irm", "mixture", *options) == 0
+    said = capsys.readouterr().out.splitlines()
+    with (out / "comparison.csv").open(encoding="utf-8") as file:
+        rows = {(row["method"], row["target"]): row for row in csv.DictReader(file)}
+    names = ["estimates", "ideal ratio mask", "mixture in equal shares", "older"]
+    assert list(dict.fromkeys(method for method, _ in rows)) == names
+    (place,) = (number for number, line in enumerate(said) if line.startswith("SDR, dB"))
+    for name, line in zip(names, said[place + 1 : place + 5], strict=True):
+        numbers = [float(number) for number in line.removeprefix(name).split()]
+        expected = [float(rows[name, stem]["SDR"]) for stem in STEMS]
+        assert numbers[0] == (3 if name == "older" else 1)
+        assert numbers[1:] == pytest.approx([*expected, np.mean(expected)], abs=0.006)
+    for name, folder in zip(
+        names, ("estimates", "ideal-ratio-mask", "mixture-in-equal-shares"), strict=False
+    ):
+        (track,) = scores.load_scores(out / folder)
+        median = track.targets["bass"].median("SDR")
+        assert median == pytest.approx(float(rows[name, "bass"]["SDR"]), abs=1e-5)
+
+
+def test_part_of_a_song_scores_as_a_song_of_its_own(folders, tmp_path):
+    truth, made = folders
+    part = slice(RATE // 2, RATE // 2 + RATE)
+    references = {stem: sound[:, part] for stem, sound in sounds(0).items()}
+    write(
+        tmp_path / "cut" / "A - One",
+        {stem: sound[:, part] for stem, sound in leaky(sounds(0)).items()},
+        "flac",
+    )
+    expected = direct(references, leaky(references)).sir
+    options = ["--tracks", "A - One", "--start", 0.5, "--duration", 1, *OPTIONS, "--quiet"]
+    for number, estimates in enumerate((made, tmp_path / "cut")):  # whole songs, and the part alone
+        out = tmp_path / f"out{number}"
+        assert run(truth, "--estimates", estimates, "--outdir", out, *options) == 0
+        (found,) = scores.load_scores(out)
+        for j, stem in enumerate(STEMS):
+            np.testing.assert_allclose(found.targets[stem].frames["SIR"], expected[j], atol=0.02)  # 16 bits
+    (track,) = [track for track in musdb.find_tracks(truth) if track.name == "A - One"]
+    song = load_song(track, Excerpt(1.5, 10))
+    assert (song.begin, song.whole, song.mixture.shape) == (6000, 8000, (1, 2000))
+    with pytest.raises(ValueError, match="expected a part of its 2 s, got one from 2 s on"):
+        load_song(track, Excerpt(2.0))
+
+
+def test_another_part_is_scored_again(folders, tmp_path):
+    evaluated(folders, tmp_path / "out")
+    again = evaluated(folders, tmp_path / "out", excerpt=Excerpt(0.0, 1.0))
+    assert not any(outcome.resumed for outcome in again.values())
+    assert all(len(outcome.scores.targets["bass"].frames["SDR"]) == 2 for outcome in again.values())
+
+
+def in_a_process(code, *arguments, **options):
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.Popen(command, env=environment, **options)
+
+
+SCORES_AT_ONCE = """
+from concurrent.futures import ThreadPoolExecutor
+import numpy as np
+from jaxsep import metrics
+references = np.random.default_rng(0).standard_normal((12, 3, 1, 30000)).astype(np.float32)
+def score(r):
+    return metrics.bss_eval(r, r + 0.1 * r[::-1], window=4000, hop=4000, filters_len=16).sdr
+with ThreadPoolExecutor(6) as pool:
+    at_once = list(pool.map(score, references))
+np.testing.assert_array_equal(at_once, [score(r) for r in references])
+"""
+
+
+def test_many_threads_score_at_once_and_end():
+    # In a process of its own: a deadlock would hold this one for good.
+    with in_a_process(SCORES_AT_ONCE) as process:
+        try:
+            assert process.wait(timeout=120) == 0
+        finally:
+            process.kill()
+
+
+KILLS_ITSELF = """
+import os, signal, sys
+from jaxsep import cli, evaluation
+write = evaluation.write_scores
+def write_one(path, scores):
+    if list(path.parent.glob("*.json")):
+        path.with_name(".half.json").write_text("{")
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(path, scores)
+evaluation.write_scores = write_one
+cli.main(["evaluate", *sys.argv[1:], "--jobs", "1"])
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal here")
+def test_a_killed_evaluation_goes_on_where_it_was(folders, tmp_path, capsys):
+    truth, made = folders
+    arguments = [truth, "--estimates", made, "--outdir", tmp_path / "out", *OPTIONS]
+    with in_a_process(KILLS_ITSELF, *arguments, stdout=subprocess.DEVNULL) as process:
+        assert process.wait(timeout=120) == -signal.SIGKILL
+    assert run(*arguments) == 0
+    said = capsys.readouterr().out
+    assert said.count("(known)") == 1 and said.count(": SDR") == 3
+    assert len(scores.load_scores(tmp_path / "out")) == 3

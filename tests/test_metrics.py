@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxsep import bsseval, metrics, projection
+from jaxsep import metrics, projection, projection_filters, sample_blocks
 
 from .compilations import compilations
 from .reference.make_metrics import CASES, DATA
@@ -114,10 +114,11 @@ def test_nearly_dependent_references_lose_no_digits(rng):
     assert scores.sar.min() > 200  # 150 dB is what uncorrected filters reach
 
 
-@pytest.mark.parametrize("group", [1, 2])
+@pytest.mark.parametrize("group", [8, 16])
 def test_the_size_of_groups_does_not_show(song, monkeypatch, group):
     whole = stack(metrics.bss_eval(*song, **SHORT))
-    monkeypatch.setattr(projection, "_GROUP", group)
+    for room in (projection, projection_filters):
+        monkeypatch.setattr(room, "_GROUP", group)
     np.testing.assert_allclose(stack(metrics.bss_eval(*song, **SHORT)), whole, rtol=0, atol=1e-10)
 
 
@@ -271,9 +272,9 @@ def test_bss_eval_refuses_to_be_jitted(song):
 
 
 def test_where_the_device_has_no_double_precision_the_host_computes(monkeypatch):
-    assert bsseval._float64_device().platform in bsseval._FLOAT64_PLATFORMS
-    monkeypatch.setattr(bsseval, "_FLOAT64_PLATFORMS", ())
-    assert bsseval._float64_device() == jax.local_devices(backend="cpu")[0]
+    assert sample_blocks.float64_device().platform in sample_blocks._FLOAT64_PLATFORMS
+    monkeypatch.setattr(sample_blocks, "_FLOAT64_PLATFORMS", ())
+    assert sample_blocks.float64_device() == jax.local_devices(backend="cpu")[0]
 
 
 # ---- SDR and SI-SDR ----------------------------------------------------------------------------------------

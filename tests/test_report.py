@@ -15,10 +15,10 @@ import pytest
 import soundfile
 
 from jaxsep import cli, report
-from jaxsep.estimators import Song
 from jaxsep.io import audio, musdb
 from jaxsep.report import charts, clips, images, page
 from jaxsep.scores import METRICS, TargetScores, TrackScores
+from jaxsep.songs import Song
 from tests import chromium
 
 RATE = 8000
@@ -153,6 +153,20 @@ def test_boxes_lie_where_the_numbers_are():
     assert charts.panel_of("SDR", ["kazoo"], methods) is None
 
 
+def test_a_lone_track_shows_its_frames():
+    mine, theirs = track("0", 1), track("0", 2)
+    frames = mine.targets["vocals"].frames["SDR"]
+    frames[1], frames[2] = np.nan, np.inf  # no dots for these
+    methods = {"mine": [mine], "theirs": [theirs]}
+    box, other = charts.panel_of("SDR", ["vocals"], methods).rows[0].boxes
+    assert (len(box.dots), len(other.dots)) == (3, 5)
+    assert f"median {np.median(frames[[0, 3, 4]]):.2f} dB" in box.label
+    text = text_of(page.render("mine", methods["mine"], others={"theirs": methods["theirs"]}))
+    assert "a dot a frame" in text and "Mean over" not in text
+    many = text_of(page.render("mine", [mine, track("1", 3)], others={"theirs": methods["theirs"]}))
+    assert "a dot a track" in many and "Mean over tracks" in many
+
+
 @pytest.mark.parametrize("bounds", [(0.0, 0.0), (-3.2, 41.0), (5.1, 5.2), (-1000.0, 3.0)])
 def test_ticks_cover_the_range(bounds):
     ticks = charts.ticks_between(*bounds)
@@ -258,7 +272,6 @@ window.tones = () => {
 """
 
 
-@pytest.mark.slow
 @browser
 def test_page_plays_in_a_browser(written, tmp_path):
     with chromium.Page(tmp_path, before=TAP) as tab:
@@ -295,7 +308,6 @@ def test_page_plays_in_a_browser(written, tmp_path):
         assert len([url for url in tab.requests if url.startswith("file:")]) == 1
 
 
-@pytest.mark.slow
 @browser
 @pytest.mark.parametrize("width", [390, 1200])
 def test_page_fits_light_and_dark_and_small(written, tmp_path, width):

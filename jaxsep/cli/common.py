@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -44,19 +44,22 @@ METHODS = {
 }
 
 
-def add_source_options(parser: Any) -> None:
-    """Options of a parser, or of a group in it, that choose what makes the stems."""
+def add_source_options(parser: Any, *, several: bool = False) -> None:
+    """Options of a parser, or of a group in it, that choose what makes the stems: one method, or several."""
     default, add = SeparationConfig(), parser.add_argument
+    some: dict[str, Any] = {"nargs": "+"} if several else {}
     add(
         "--method",
         choices=tuple(METHODS),
-        default="umx",
-        help="nets, or without weights (default: %(default)s)",
+        default=None if several else "umx",
+        help="nets, or without weights (default: umx)",
+        **some,
     )
     add(
         "--model",
-        default=zoo.DEFAULT_MODEL,
-        help="a name of --list-models or a folder (default: %(default)s)",
+        default=None if several else zoo.DEFAULT_MODEL,
+        help=f"a name of --list-models or a folder (default: {zoo.DEFAULT_MODEL})",
+        **some,
     )
     add("--targets", nargs="+", metavar="TARGET", help="run the nets of these targets only (default: all)")
     add("--components", type=int, default=4, metavar="N", help="stems of nmf and nmfd (default: %(default)s)")
@@ -79,16 +82,17 @@ def add_source_options(parser: Any) -> None:
     add("--consistency", action="store_true", help="make the stems sum to the mixture exactly")
 
 
-def refuse_unheeded(arguments: argparse.Namespace) -> None:
-    """An option that the method has no use for is a mistake, which silence would hide.
+def refuse_unheeded(arguments: argparse.Namespace, methods: Sequence[str]) -> None:
+    """An option that no method has a use for is a mistake, which silence would hide.
 
     So is consistency among some of the targets, which would put the rest of the mixture into them.
     """
-    for option in sorted(set().union(*METHODS.values()) - METHODS[arguments.method]):
+    heeded = set().union(*(METHODS[method] for method in methods))
+    for option in sorted(set().union(*METHODS.values()) - heeded):
         if getattr(arguments, option, None) != arguments.parser.get_default(option):
-            methods = " or ".join(method for method, heeded in METHODS.items() if option in heeded)
+            able = " or ".join(method for method, options in METHODS.items() if option in options)
             flag = "--" + option.replace("_", "-")
-            raise ValueError(f"{flag}: expected with --method {methods}, got it with {arguments.method}")
+            raise ValueError(f"{flag}: expected with --method {able}, got it with {' and '.join(methods)}")
     if arguments.consistency and arguments.targets and not getattr(arguments, "residual", None):
         raise ValueError(
             "--consistency: expected all targets, or the rest of the mixture too (--residual of separate), "

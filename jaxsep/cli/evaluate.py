@@ -1,7 +1,7 @@
 """The command ``jaxsep evaluate``: its parser and its main, no logic."""
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,11 @@ from jaxsep.cli.common import (
     FAILED,
     add_source_options,
     complain,
-    load_source,
     prepare_jax,
     progress_bar,
-    refuse_unheeded,
-    separation_config,
     speaker,
 )
+from jaxsep.cli.contenders import contenders, folders_of, labelled, refuse_contradictions
 
 __all__ = ["add_command"]
 
@@ -25,13 +23,9 @@ Score separated stems against the true ones by BSSEval v4, as museval does, and 
 museval's schema, a table (CSV), and with --report a page to look at and listen to.
 
 REFERENCES is the MUSDB18-HQ folder (or MUSDB18 with its .stem.mp4 files), or any folder of folders of stems:
-REFERENCES/A song/vocals.wav, ... Estimates come from a separator, from a folder (--estimates) in which the
-tracks and stems have the same names, or from an oracle that knows the truth (--oracle)."""
-
-# What only a separator has a use for.
-_SEPARATOR_OPTIONS = (
-    "method", "model", "targets", "components", "iterations", "niter", "wiener_win_len", "softmask", "consistency",
-)  # fmt: skip
+REFERENCES/A song/vocals.wav, ... Estimates come from separators (--method, --model), from folders in which the
+tracks and stems have the same names (--estimates), and from oracles that know the truth (--oracle). With
+several of them each has a folder of its own in OUTDIR, and a table shows them side by side."""
 
 
 def add_command(commands: Any) -> None:
@@ -52,19 +46,36 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--subset", choices=("train", "valid", "test"), help="of MUSDB18 (default: test, or all)")
     add("--tracks", nargs="+", metavar="NAME", help="score these tracks only")
     add("--outdir", type=Path, default=Path("evaluation"), help="where scores go (default: %(default)s)")
+    add("--start", type=float, default=0.0, metavar="SECONDS", help="score songs from here on (default: 0)")
+    add(
+        "--duration",
+        type=float,
+        default=float("inf"),
+        metavar="SECONDS",
+        help="so much of them (default: all)",
+    )
     add("--jobs", type=int, default=2, metavar="N", help="songs in flight (default: %(default)s)")
     add("--device", choices=DEVICES, help="where to compute (default: the best there is)")
     add("--quiet", action="store_true", help="say only what went wrong")
 
     source = parser.add_argument_group("estimates")
-    source.add_argument("--estimates", type=Path, metavar="FOLDER", help="score what is in this folder")
+    source.add_argument(
+        "--estimates",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FOLDER",
+        help="score what is in these folders",
+    )
     source.add_argument(
         "--oracle",
+        nargs="+",
+        default=[],
         choices=("ibm", "irm", "mwf", "mixture"),
         help="ideal binary mask, ideal ratio mask, multichannel Wiener filter: upper bounds; mixture in equal "
         "shares: the lower bound",
     )
-    add_source_options(source)
+    add_source_options(source, several=True)
 
     scoring = parser.add_argument_group("scoring").add_argument
     scoring("--window", type=float, default=1.0, metavar="SECONDS", help="in a frame (default: %(default)s)")
@@ -85,16 +96,53 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     page("--listen", nargs="*", metavar="NAME", help="the tracks to hear in it (default: the first three)")
     page("--seconds", type=float, default=20.0, help="of each track to hear (default: %(default)s)")
     page("--compare", nargs="+", type=Path, default=[], metavar="FOLDER",
-         help="folders of other evaluations, ours or museval's, to show beside")  # fmt: skip
+         help="folders of other evaluations, ours or museval's, to show beside, here and in the table")  # fmt: skip
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    _refuse_contradictions(arguments)
+    refuse_contradictions(arguments)
     device = prepare_jax(arguments.device)
-    from jaxsep import evaluation, scores  # here: --help need not wait for JAX
+    from jaxsep import scores, scoring, summary  # here: --help need not wait for JAX
 
     say = speaker(arguments)
-    config = evaluation.ScoringConfig(
+    options = _options(arguments)
+    if options["config"].scorer == "museval":
+        scoring.import_museval()
+    tracks = _tracks(arguments)
+    others = {label: scores.load_scores(folder) for label, folder in labelled(arguments.compare).items()}
+    methods = contenders(arguments)
+    folders = folders_of(list(methods), arguments.outdir)
+    heard = _heard(arguments, tracks)
+    listening = _listening(arguments, heard)
+
+    scored: dict[str, list[Any]] = {}
+    failed: list[str] = []
+    for number, (name, estimator) in enumerate(methods.items()):
+        say(f"{name}: {len(tracks)} track{'s' if len(tracks) > 1 else ''} on {device}")
+        hearing = listening if number == 0 else {}
+        done, bad = _score(arguments, tracks, name, estimator, folders[name], **options, **hearing)
+        failed += bad
+        if done:
+            scored[name] = done
+            summary.write_csv(folders[name] / "scores.csv", done)
+            say(summary.format_table(done))
+            say(str(folders[name] / "scores.csv"))
+    shown = scored | {f"{name} (compared)" if name in scored else name: them for name, them in others.items()}
+    if scored and len(shown) > 1:
+        summary.write_comparison(arguments.outdir / "comparison.csv", shown)
+        say(summary.format_comparison(shown))
+        say(str(arguments.outdir / "comparison.csv"))
+    if scored and arguments.report:
+        heard = [name for name in heard if name not in failed]
+        say(str(_report(arguments, shown, heard)))
+    return FAILED if failed else 0
+
+
+def _options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """How songs are scored, for `evaluation.evaluate`."""
+    from jaxsep import scoring, songs
+
+    config = scoring.ScoringConfig(
         window=arguments.window,
         hop=arguments.hop,
         filters_len=arguments.filters_len,
@@ -102,60 +150,36 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         silent=arguments.silent,
         scorer=arguments.scorer,
     )
-    if config.scorer == "museval":
-        evaluation.import_museval()
-    tracks = _tracks(arguments)
-    others = {label: scores.load_scores(folder) for label, folder in _labelled(arguments.compare).items()}
-    estimator = _estimator(arguments)
-    heard = _heard(arguments, tracks)
-    listening = _listening(arguments, heard)
-    say(f"{estimator.name}: {len(tracks)} track{'s' if len(tracks) > 1 else ''} on {device}")
+    return {
+        "config": config,
+        "excerpt": songs.Excerpt(arguments.start, arguments.duration),
+        "n_jobs": arguments.jobs,
+    }
 
-    done, failed = [], []
-    with progress_bar(f"{len(tracks)} tracks", quiet=arguments.quiet) as progress:
-        for outcome in evaluation.evaluate(
-            tracks,
-            estimator,
-            arguments.outdir,
-            config=config,
-            n_jobs=arguments.jobs,
-            progress=progress,
-            **listening,
-        ):
+
+def _score(
+    arguments: argparse.Namespace,
+    tracks: Sequence[Any],
+    name: str,
+    estimator: Any,
+    folder: Path,
+    **options: Any,
+) -> tuple[list[Any], list[str]]:
+    """The scores of all tracks in the order of their names, and the names of those that failed."""
+    from jaxsep import evaluation
+
+    say, done, failed = speaker(arguments), [], []
+    with progress_bar(f"{name}: {len(tracks)} tracks", quiet=arguments.quiet) as progress:
+        for outcome in evaluation.evaluate(tracks, estimator, folder, progress=progress, **options):
             if outcome.error is not None:
                 complain(_about(outcome.track.name, outcome.error), FAILED)
                 failed.append(outcome.track.name)
                 continue
             done.append(outcome.scores)
             say(_line(outcome))
-    done.sort(key=lambda track: track.name)
-    if done:
-        scores.write_csv(arguments.outdir / "scores.csv", done)
-        say(scores.format_table(done))
-        say(str(arguments.outdir / "scores.csv"))
-    if done and arguments.report:
-        heard = [name for name in heard if name not in failed]
-        say(str(_report(arguments, estimator.name, done, others, heard)))
     if failed and len(tracks) > 1:
         complain(f"{len(failed)} of {len(tracks)} tracks failed: {', '.join(failed)}", FAILED)
-    return FAILED if failed else 0
-
-
-def _refuse_contradictions(arguments: argparse.Namespace) -> None:
-    """An option that nothing has a use for is a mistake, which silence would hide."""
-    if arguments.estimates and arguments.oracle:
-        raise ValueError("expected --estimates or --oracle, got both")
-    default = arguments.parser.get_default
-    changed = [name for name, value in vars(arguments).items() if value != default(name)]
-    source = "--estimates" if arguments.estimates else "--oracle" if arguments.oracle else None
-    for option in _SEPARATOR_OPTIONS:
-        if source and option in changed:
-            raise ValueError(f"--{option.replace('_', '-')}: expected with a separator, got it with {source}")
-    for option in ("listen", "seconds", "compare"):
-        if option in changed and not arguments.report:
-            raise ValueError(f"--{option}: expected with --report, got it without")
-    if not source:
-        refuse_unheeded(arguments)
+    return sorted(done, key=lambda track: track.name), failed
 
 
 def _tracks(arguments: argparse.Namespace) -> list[Any]:
@@ -176,33 +200,6 @@ def _named(tracks: Sequence[Any], names: Sequence[str], option: str) -> list[Any
     return [known[name] for name in dict.fromkeys(names)]
 
 
-def _estimator(arguments: argparse.Namespace) -> Any:
-    from jaxsep import estimators
-
-    if arguments.estimates:
-        return estimators.FolderEstimator.from_folder(arguments.estimates)
-    if arguments.oracle:
-        return estimators.OracleEstimator(arguments.oracle)
-    return estimators.SeparatorEstimator(load_source(arguments), separation_config(arguments))
-
-
-def _labelled(folders: Sequence[Path]) -> dict[str, Path]:
-    """The folders by their names, with as much of the path before them as tells them apart.
-
-    Example:
-        >>> list(_labelled([Path("/a/scores"), Path("/b/scores"), Path("/a/scores"), Path("/irm")]))
-        ['a/scores', 'b/scores', 'irm']
-    """
-    paths = list(dict.fromkeys(folder.resolve() for folder in folders))
-    labelled = {}
-    for path in paths:
-        for n in range(1, len(path.parts) + 1):
-            if [other.parts[-n:] for other in paths].count(path.parts[-n:]) == 1:
-                break
-        labelled[Path(*path.parts[-n:]).as_posix()] = path
-    return labelled
-
-
 def _heard(arguments: argparse.Namespace, tracks: Sequence[Any]) -> list[str]:
     """The names of the tracks to hear in the report."""
     chosen = tracks[:3] if arguments.listen is None else _named(tracks, arguments.listen, "--listen")
@@ -221,24 +218,22 @@ def _listening(arguments: argparse.Namespace, heard: Sequence[str]) -> dict[str,
 
 
 def _report(
-    arguments: argparse.Namespace,
-    name: str,
-    done: Sequence[Any],
-    others: dict[str, Any],
-    heard: Sequence[str],
+    arguments: argparse.Namespace, methods: Mapping[str, Sequence[Any]], heard: Sequence[str]
 ) -> Path:
     from jaxsep import report
 
+    (name, tracks), *others = methods.items()
     path = arguments.outdir / "report.html"
     clips = report.load_clips(arguments.outdir / "clips", heard)
-    report.write_report(path, name, done, others=others, clips=clips)
+    report.write_report(path, name, tracks, others=dict(others), clips=clips)
     return path
 
 
 def _line(outcome: Any) -> str:
     """A track's scores in one line."""
     found = "  ".join(
-        f"{target} {scores.median('SDR'):.2f}" for target, scores in outcome.scores.targets.items()
+        f"{target} {scores.median('SDR'):.2f}".replace("nan", "–")
+        for target, scores in outcome.scores.targets.items()
     )
     notes = "".join(f"\n  {note}" for note in outcome.scores.notes)
     known = " (known)" if outcome.resumed else ""

@@ -80,7 +80,7 @@ def _separate(arguments: argparse.Namespace) -> int:
         return models.list_models()
     if not arguments.input:
         raise ValueError("expected a sound file or a folder, got nothing; --help tells more")
-    refuse_unheeded(arguments)
+    refuse_unheeded(arguments, [arguments.method])
     device = prepare_jax(arguments.device)
     from jaxsep import output, stem_files  # here: --help need not wait for JAX
 

@@ -7,13 +7,14 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxsep.report.published import PUBLISHED
-from jaxsep.scores import TrackScores, track_medians
+from jaxsep.scores import TrackScores
+from jaxsep.summary import frame_scores, track_medians
 
-__all__ = ["Box", "Panel", "box_of", "panel_of", "ticks_between"]
+__all__ = ["Box", "Panel", "box_of", "panel_of", "shows_frames", "ticks_between"]
 
 
 class Box(NamedTuple):
-    """The tracks of one method and target: places in percent of the panel's width."""
+    """The tracks, or a lone track's frames, of one method and target: places in percent of the panel's width."""
 
     method: str
     rank: int  # 0 for the evaluation itself, 1, 2, ... for those beside it
@@ -22,7 +23,7 @@ class Box(NamedTuple):
     median: float
     q3: float
     high: float  # whisker
-    dots: list[float]  # a track each
+    dots: list[float]  # a track each, or a frame
     label: str  # what the numbers are, in words
 
 
@@ -69,12 +70,21 @@ def ticks_between(low: float, high: float) -> list[float]:
     return [round(step * number, 6) for number in range(first, max(last, first + 1) + 1)]
 
 
+def shows_frames(methods: Mapping[str, Sequence[TrackScores]]) -> bool:
+    """Whether there is one track alone, whose frames then say more than their median."""
+    return all(len(tracks) == 1 for tracks in methods.values())
+
+
 def panel_of(
     metric: str, targets: Sequence[str], methods: Mapping[str, Sequence[TrackScores]]
 ) -> Panel | None:
-    """A metric's boxes, a row a target and a box a method, with the published figures; None without any score."""
+    """A metric's boxes, a row a target and a box a method, with the published figures; None without any score.
+
+    Where no method has more than one track, boxes are over its frames, see `shows_frames`.
+    """
+    values_of = frame_scores if shows_frames(methods) else track_medians
     found = {
-        (target, method): track_medians(tracks, target, metric)
+        (target, method): values_of(tracks, target, metric)
         for target in targets
         for method, tracks in methods.items()
     }

@@ -13,12 +13,12 @@ import numpy as np
 import soundfile
 from jaxtyping import Float
 
-from jaxsep.estimators import Estimates, Song
 from jaxsep.io.files import atomic_path
 from jaxsep.io.musdb import MIXTURE, Track
 from jaxsep.io.resampling import Resampler
 from jaxsep.report.images import loudness, spectrogram_image
 from jaxsep.scores import TrackScores
+from jaxsep.songs import Estimates, Song
 
 __all__ = ["ClipFolder", "best_start", "load_clips", "make_clip"]
 
@@ -99,7 +99,7 @@ def make_clip(song: Song, estimates: Estimates, seconds: float) -> dict[str, Any
     gain = min(1.0, FULL_SCALE / peak) if peak else 1.0
     clip: dict[str, Any] = {
         "track": song.track.name,
-        "start": start / rate,
+        "start": (song.begin + start) / rate,
         "duration": sounds[MIXTURE].shape[1] / rate,
         "stems": stems,
         "sounds": {name: _base64(_opus(gain * sound, rate)) for name, sound in sounds.items()},

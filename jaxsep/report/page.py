@@ -8,9 +8,10 @@ from typing import Any
 
 from jaxsep import __version__
 from jaxsep.io.files import atomic_path
-from jaxsep.report.charts import panel_of
+from jaxsep.report.charts import panel_of, shows_frames
 from jaxsep.report.published import PUBLISHED
-from jaxsep.scores import METRICS, TrackScores, across_tracks, targets_of
+from jaxsep.scores import METRICS, TrackScores
+from jaxsep.summary import across_tracks, targets_of
 
 __all__ = ["import_jinja", "render", "write_report"]
 
@@ -76,6 +77,7 @@ def render(
         summary={target: {m: across_tracks(tracks, target, m) for m in METRICS} for target in targets},
         comparison=_comparison(targets, methods),
         panels=[panel for panel in panels if panel is not None],
+        each="frame" if shows_frames(methods) else "track",
         medians={
             track.name: {target: scores.median("SDR") for target, scores in track.targets.items()}
             for track in tracks

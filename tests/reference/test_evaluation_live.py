@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from jaxsep import cli, scores
+from jaxsep import cli, scores, summary
 from jaxsep.io import audio
 
 from .test_metrics_live import RATE, estimated, falcon  # noqa: F401
@@ -95,9 +95,9 @@ def test_its_schema_and_its_stores_take_our_files(museval, ours):
     evaluated.add_eval_dir(str(ours))
     table = evaluated.agg_frames_tracks_scores().unstack()
     mine = scores.load_scores(ours)
-    for target in scores.targets_of(mine):
+    for target in summary.targets_of(mine):
         for metric in scores.METRICS:
-            assert table[metric][target] == pytest.approx(scores.across_tracks(mine, target, metric).median)
+            assert table[metric][target] == pytest.approx(summary.across_tracks(mine, target, metric).median)
     methods = museval.MethodStore()
     methods.add_eval_dir(str(ours))
     assert len(methods.df) == len(evaluated.df)
