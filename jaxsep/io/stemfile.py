@@ -4,12 +4,29 @@ PyAV is an extra. All streams are decoded in one pass over the file.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
 
-__all__ = ["load_streams"]
+__all__ = ["load_streams", "stream_lengths"]
+
+
+def stream_lengths(path: Path) -> tuple[list[int], float]:
+    """Samples of each sound stream as the header tells them, and the sample rate in Hz; nothing is decoded.
+
+    Raises:
+        OSError: the file is missing or may not be read.
+        ValueError: PyAV is missing, or the file is no stem file.
+    """
+    with _open(path) as (_, container):
+        streams = container.streams.audio
+        rate = _rate(path, streams)
+        return [round((one.duration or 0) * one.time_base * rate) for one in streams], float(rate)
 
 
 def load_streams(path: Path) -> tuple[Float32[np.ndarray, "stream channel time"], float]:
@@ -26,6 +43,15 @@ def load_streams(path: Path) -> tuple[Float32[np.ndarray, "stream channel time"]
         ValueError: PyAV is missing, the file has no sound, is damaged, or its streams differ in rate or
             channels.
     """
+    with _open(path) as (av, container):
+        streams = container.streams.audio
+        rate = _rate(path, streams)
+        return _decode(av, container, streams), float(rate)
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[tuple[ModuleType, Any]]:
+    """PyAV and the opened file; what FFmpeg complains of meanwhile becomes a ValueError that names the file."""
     try:
         import av
     except ImportError:
@@ -36,15 +62,19 @@ def load_streams(path: Path) -> tuple[Float32[np.ndarray, "stream channel time"]
         pass
     try:
         with av.open(str(path), format="mp4", metadata_errors="replace") as container:
-            streams = container.streams.audio
-            kinds = {(stream.rate, stream.channels) for stream in streams}
-            if len(kinds) != 1:
-                raise ValueError(
-                    f"{path}: expected sound streams of one rate and number of channels, got {kinds or 'none'}"
-                )
-            return _decode(av, container, streams), float(streams[0].rate)
+            yield av, container
     except av.FFmpegError as error:
         raise ValueError(f"{path}: damaged stem file ({error.strerror})") from None
+
+
+def _rate(path: Path, streams: Any) -> int:
+    """The streams' sample rate; they must be alike."""
+    kinds = {(stream.rate, stream.channels) for stream in streams}
+    if len(kinds) != 1:
+        raise ValueError(
+            f"{path}: expected sound streams of one rate and number of channels, got {kinds or 'none'}"
+        )
+    return streams[0].rate
 
 
 def _decode(av, container, streams) -> Float32[np.ndarray, "stream channel time"]:
