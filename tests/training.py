@@ -9,7 +9,7 @@ from jaxsep.batches import MIXTURE, Batch
 from jaxsep.config import OpenUnmixConfig, TrainingConfig
 from jaxsep.io.variables import unflatten, variable_shapes
 
-CONFIG = OpenUnmixConfig(n_fft=64, hop_length=16, hidden_size=8, n_layers=2)
+CONFIG = OpenUnmixConfig(n_fft=64, hop_length=16, hidden_size=8, n_layers=1)
 SOURCES = ("vocals", "drums", "other")
 SETTINGS = TrainingConfig(epochs=3, steps_per_epoch=4, learning_rate=1e-2)
 

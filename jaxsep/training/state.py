@@ -1,7 +1,7 @@
 """What a step of training changes: the nets of all targets, stacked, and the optimiser's moments."""
 
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -26,6 +26,7 @@ class TrainState(NamedTuple):
     average: Any  # {"params", "batch_stats"}: running average of the weights; None without
 
 
+@cache  # the same object again, so that what was compiled with it serves again
 def adam_with_l2(*, weight_decay: float = 1e-5, clip: float | None = None) -> optax.GradientTransformation:
     """The direction of Adam whose gradient includes that of ``weight_decay / 2 |params|²``, as in open-unmix.
 
