@@ -9,8 +9,8 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from jaxsep import memory
 from jaxsep.cli.common import FAILED, INTERRUPTED, REFUSED, complain, prepare_jax, speaker
-from jaxsep.cli.memory import keep_memory
 from jaxsep.cli.train_options import get_parser
 from jaxsep.config import OpenUnmixConfig, TrainingConfig
 
@@ -56,7 +56,7 @@ def main(catalogue: Any, argv: Sequence[str] | None = None) -> int:
 def _train(arguments: argparse.Namespace, catalogue: Any) -> int:
     if arguments.checkpoint is not None:
         arguments.output, arguments.resume = arguments.checkpoint, True
-    keep_memory()
+    memory.keep()
     _join_hosts(arguments)
     device = prepare_jax("cpu" if arguments.no_cuda else arguments.device)
     import jax
