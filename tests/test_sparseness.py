@@ -74,17 +74,19 @@ def test_factors_become_sparse(module):
     v = jnp.asarray(np.random.default_rng(0).random((20, 30)) ** 2, jnp.float32)
     options = {"n_lags": 3} if module is nmfd else {}
     start = module.init(v, 3, key=jax.random.key(0), **options)
-    free, free_info = module.fit(v, start, n_steps=40, beta=2.0)
-    held, info = module.fit(v, start, n_steps=40, beta=2.0, constraint=Sparseness(w=0.4, h=0.5))
+    free, _ = module.fit(v, start, n_steps=40, beta=2.0)
+    held, info = module.fit(v, start, n_steps=40, beta=2.0, constraint=Sparseness(w=0.5, h=0.6))
     assert info.divergence[-1] < info.divergence[0]
-    assert info.divergence[-1] > free_info.divergence[-1]
+
+    def templates(state):
+        return jnp.moveaxis(state.w, 1, 0).reshape((3, -1))
+
     # One update after the last projection moves them, but not far.
-    np.testing.assert_allclose(sparseness(held.h), 0.5, atol=0.1)
-    templates = jnp.moveaxis(held.w, 1, 0).reshape((3, -1))
-    np.testing.assert_allclose(sparseness(templates), 0.4, atol=0.1)
-    assert (sparseness(free.h) < 0.4).all()
-    unchanged = Sparseness()(start, 0, 1)
-    assert unchanged is start
+    np.testing.assert_allclose(sparseness(held.h), 0.6, atol=0.15)
+    np.testing.assert_allclose(sparseness(templates(held)), 0.5, atol=0.15)
+    assert (sparseness(held.h) > sparseness(free.h)).all()
+    assert (sparseness(templates(held)) > sparseness(templates(free))).all()
+    assert Sparseness()(start, 0, 1) is start
 
 
 def test_bad_arguments_are_refused():
