@@ -10,6 +10,7 @@ from jaxsep.plot.canvas import (
     COLOURS,
     LINE,
     bin_width,
+    blank_figure,
     decibels,
     draw_image,
     figure_of_rows,
