@@ -14,11 +14,14 @@ __all__ = [
     "Penalty",
     "as_magnitude",
     "beta_divergence",
+    "elastic_penalties",
     "h_terms",
     "in_units",
     "level",
+    "mm_exponent",
     "model_divergence",
     "multiplied",
+    "penalties_in_units",
     "update_weights",
     "w_terms",
 ]
@@ -146,8 +149,7 @@ def multiplied(
 ) -> Float[Array, "..."]:
     """``factor * (numerator / (denominator + l1 + l2 factor)) ** exponent``.
 
-    The exponent is that of majorisation-minimisation, which cannot overshoot: 1/(2 - beta) below 1,
-    1/(beta - 1) above 2, else 1.
+    The exponent is that of majorisation-minimisation, which cannot overshoot.
     """
     if penalty is not None:
         l1, l2 = penalty
@@ -156,11 +158,51 @@ def multiplied(
     # the derivative of the quotient finite there.
     alive = denominator > 0
     ratio = jnp.where(alive, numerator / jnp.where(alive, denominator, 1), 0)
+    if beta != 0 and mm_exponent(beta) != 1:
+        ratio = ratio ** mm_exponent(beta)
+    return factor * (jnp.sqrt(ratio) if beta == 0 else ratio)
+
+
+def mm_exponent(beta: float) -> float:
+    """The exponent of majorisation-minimisation: 1/(2 - beta) below 1, 1/(beta - 1) above 2, else 1."""
     if beta < 1:
-        ratio = jnp.sqrt(ratio) if beta == 0 else ratio ** (1 / (2 - beta))
-    elif beta > 2:
-        ratio = ratio ** (1 / (beta - 1))
-    return factor * ratio
+        return 1 / (2 - beta)
+    return 1 / (beta - 1) if beta > 2 else 1.0
+
+
+def elastic_penalties(
+    v: Array, alpha_w: float, alpha_h: float | None, l1_ratio: float
+) -> tuple[Penalty, Penalty] | None:
+    """Weights of the absolute values and squares of w and of h, by the other factor's length as in scikit-learn.
+
+    None where there is nothing to penalise.
+
+    Raises:
+        ValueError: a weight below 0, or `l1_ratio` beyond 0 and 1.
+    """
+    alpha_h = alpha_w if alpha_h is None else alpha_h
+    if all(isinstance(x, (int, float)) for x in (alpha_w, alpha_h, l1_ratio)):
+        if alpha_w < 0 or alpha_h < 0 or not 0 <= l1_ratio <= 1:
+            raise ValueError(
+                "alpha_w and alpha_h must be 0 or more and l1_ratio within 0 and 1, "
+                f"got {alpha_w}, {alpha_h} and {l1_ratio}"
+            )
+        if alpha_w == alpha_h == 0:
+            return None
+    n_freq, n_frames = v.shape[-2:]
+    return (
+        (n_frames * alpha_w * l1_ratio, n_frames * alpha_w * (1 - l1_ratio)),
+        (n_freq * alpha_h * l1_ratio, n_freq * alpha_h * (1 - l1_ratio)),
+    )
+
+
+def penalties_in_units(
+    penalties: tuple[Penalty, Penalty], unit: Array, beta: float
+) -> tuple[Penalty, Penalty]:
+    """Penalties beside a divergence over ``unit ** beta`` and an h over ``unit``."""
+    (l1_w, l2_w), (l1_h, l2_h) = penalties
+    scale = unit**-beta
+    return (l1_w * scale, l2_w * scale), (l1_h * scale * unit, l2_h * scale * unit**2)
 
 
 def _floored(v_hat: Float[Array, "..."], beta: float) -> Float[Array, "..."]:

@@ -26,8 +26,9 @@ from jaxtyping import Array, Bool, Complex, Float
 from jaxsep import blocks, stft
 from jaxsep.config import SeparationConfig
 from jaxsep.factorised import BLOCK_FRAMES, common_magnitude
-from jaxsep.median_filter import median, median_filter
+from jaxsep.median_filter import median_filter
 from jaxsep.rendering import Estimate, OpenAudio, Report, render, transform
+from jaxsep.repetition import similar_median
 
 __all__ = ["CONTEXT", "STEMS", "Classic", "Cues", "cues", "masks"]
 
@@ -162,7 +163,9 @@ def cues(
     long, middle, short = (block(median_filter(near, size)) for size in (LONG, MIDDLE, SHORT))
     v = block(near)
     across = median_filter(v, ACROSS, axis=-2)
-    repeating = jnp.minimum(_repeating(window, real, n_frames), v)
+    place = jnp.arange(window.shape[1])
+    far = jnp.abs(place[CONTEXT : CONTEXT + n_frames, None] - place[None]) >= APART
+    repeating = jnp.minimum(similar_median(v, window, far & real[None], N_SIMILAR), v)
     return Cues(
         steady=(log(long) + log(short)) / 2 - log(across),
         burst=log(v) - log(middle),
@@ -255,19 +258,6 @@ def _in_context(
         missing = (left, n_frames + 2 * CONTEXT - left - known.shape[1])
         window = np.pad(known, [(0, 0), missing], mode="symmetric")
         yield *held[reach][:2], window, np.pad(np.ones(known.shape[1], bool), missing)
-
-
-def _repeating(window: Array, real: Array, n_frames: int) -> Float[Array, "freq frame"]:
-    """The median of the frames that are most similar to each, none of them close by."""
-    size = jnp.linalg.norm(window, axis=0, keepdims=True)
-    direction = window / jnp.where(size > 0, size, 1)
-    here = jnp.arange(CONTEXT, CONTEXT + n_frames)
-    similarity = direction[:, CONTEXT : CONTEXT + n_frames].T @ direction
-    far = jnp.abs(here[:, None] - jnp.arange(window.shape[1])[None]) >= APART
-    _, similar = jax.lax.top_k(jnp.where(far & real[None], similarity, -1), N_SIMILAR)
-    # Whole frames are fetched, and selection by comparisons is 30 times faster than sorting.
-    frames = window.T
-    return median([frames[similar[:, rank]] for rank in range(N_SIMILAR)]).T
 
 
 def _centre(spectrogram: Array, floor: Array) -> Float[Array, "freq frame"]:

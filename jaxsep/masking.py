@@ -1,4 +1,4 @@
-"""Masks, which divide a mixture spectrogram among its sources, and signals from magnitudes.
+"""Masks, which divide a mixture spectrogram among its sources; harmonic-percussive separation.
 
 The masks of a set sum to one, so that masked spectrograms sum to the mixture, with two exceptions: margins
 above 1 leave a residual, and of two equal magnitudes an infinite power gives the bin to neither.
@@ -10,17 +10,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Complex, Float
+from jaxtyping import Array, Float
 
 from jaxsep.beta_divergence import as_magnitude
 from jaxsep.median_filter import median_filter
-from jaxsep.stft import frame_count, istft, stft
 
 # Compiled, a median needs no copies of its input. But its comparisons grow with the square of its length: 63
 # compile in a second, 101 in more than a minute. Longer ones go operation by operation.
 _LONGEST_COMPILED = 63
 
-__all__ = ["alpha_wiener", "binary", "griffin_lim", "hpss", "hpss_kernel_additive", "softmask"]
+__all__ = ["alpha_wiener", "binary", "hpss", "hpss_kernel_additive", "softmask"]
 
 
 def softmask(
@@ -260,76 +259,6 @@ def _kernel_additive(
 _compiled_kernel_additive = jax.jit(
     _kernel_additive, static_argnames=("n_iters", "kernel_size", "median", "alpha")
 )
-
-
-def griffin_lim(
-    spectrogram: Float[Array, "*batch freq frame"] | Complex[Array, "*batch freq frame"],
-    *,
-    n_fft: int = 4096,
-    hop_length: int = 1024,
-    length: int,
-    n_iters: int = 50,
-) -> Float[Array, "*batch time"]:
-    """A signal whose spectrogram has given magnitudes, by alternating projections.
-
-    ``x = istft(X)``, ``X = |spectrogram| exp(i angle(stft(x)))``, repeated; the mean squared difference
-    between ``|stft(x)|`` and the given magnitudes never rises.
-
-    Args:
-        spectrogram: complex (..., freq, frame), whose phase is the start, or real magnitudes, which start
-            with phase 0; ``n_fft // 2 + 1`` bins, centred frames as :func:`jaxsep.stft.stft` makes them.
-        n_fft: window length in samples.
-        hop_length: samples between frames.
-        length: samples to return; its centred STFT must have as many frames as `spectrogram`.
-        n_iters: number of rounds, 0 or more.
-
-    Returns:
-        The signal (..., length).
-
-    Raises:
-        ValueError: shapes that do not fit together, or `n_iters` is negative.
-
-    Example:
-        >>> x = jnp.sin(0.3 * jnp.arange(400.0))
-        >>> magnitude = jnp.abs(stft(x, n_fft=64, hop_length=16))
-        >>> griffin_lim(magnitude, n_fft=64, hop_length=16, length=400, n_iters=3).shape
-        (400,)
-
-    References:
-        D. W. Griffin, J. S. Lim: Signal estimation from modified short-time Fourier transform. IEEE
-        Transactions on Acoustics, Speech, and Signal Processing 32(2), 1984.
-    """
-    spectrogram = jnp.asarray(spectrogram)
-    n_frames = frame_count(length, n_fft=n_fft, hop_length=hop_length)
-    if spectrogram.shape[-1] != n_frames:
-        raise ValueError(f"{length} samples have {n_frames} frames, got a spectrogram {spectrogram.shape}")
-    if n_iters < 0:
-        raise ValueError(f"n_iters must be 0 or more, got {n_iters}")
-    return _griffin_lim(spectrogram, n_fft=n_fft, hop_length=hop_length, length=length, n_iters=n_iters)
-
-
-@partial(jax.jit, static_argnames=("n_fft", "hop_length", "length", "n_iters"))
-def _griffin_lim(
-    spectrogram: Float[Array, "*batch freq frame"] | Complex[Array, "*batch freq frame"],
-    *,
-    n_fft: int,
-    hop_length: int,
-    length: int,
-    n_iters: int,
-) -> Float[Array, "*batch time"]:
-    magnitude = jnp.abs(spectrogram)
-
-    def signal(x: Array) -> Array:
-        return istft(x, n_fft=n_fft, hop_length=hop_length, length=length)
-
-    def round_trip(_: int, x: Array) -> Array:
-        x = stft(signal(x), n_fft=n_fft, hop_length=hop_length)
-        size = jnp.abs(x)
-        # Where the round trip is silent, phase 0.
-        return magnitude * jnp.where(size > 0, x / jnp.where(size > 0, size, 1), 1)
-
-    start = spectrogram.astype(jnp.result_type(magnitude.dtype, jnp.complex64))
-    return signal(lax.fori_loop(0, n_iters, round_trip, start))
 
 
 def _hann_smoothed(x: Float[Array, "..."], size: int, axis: int) -> Float[Array, "..."]:

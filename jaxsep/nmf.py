@@ -33,16 +33,18 @@ from jaxsep.beta_divergence import (
     Penalty,
     as_magnitude,
     beta_divergence,
+    elastic_penalties,
     h_terms,
     in_units,
     level,
     multiplied,
+    penalties_in_units,
     w_terms,
 )
 from jaxsep.descent import advance, check_nonnegative, check_steps, degrees, descend
 from jaxsep.nmf_init import start
 
-__all__ = ["NMFInfo", "NMFState", "divergence", "fit", "fit_restarts", "init", "reconstruct", "step"]
+__all__ = ["NMFInfo", "NMFState", "divergence", "fit", "init", "reconstruct", "step"]
 
 
 class NMFState(NamedTuple):
@@ -187,8 +189,8 @@ def step(
         >>> bool(jnp.allclose(reconstruct(state), v))
         True
     """
-    v, state = _as_problem(v, state)
-    penalties = _penalties(v, alpha_w, alpha_h, l1_ratio)
+    v, state = as_problem(v, state)
+    penalties = elastic_penalties(v, alpha_w, alpha_h, l1_ratio)
     return advance(_stepper(beta, update_w, update_h, penalties), v, state, w_ndim=2, beta=beta)
 
 
@@ -251,14 +253,14 @@ def fit(
         >>> info.divergence.shape, bool(info.divergence[-1] <= info.divergence[0])
         ((20,), True)
     """
-    v, state = _as_problem(v, state)
+    v, state = as_problem(v, state)
     check_steps(n_steps, divergence_every, tol, adapt_timing)
     check_nonnegative(v=v, w=state.w, h=state.h)
     update_w, degree_w = degrees("update_w", update_w, state.h)
     update_h, degree_h = degrees("update_h", update_h, state.h)
     return _fit(
         (v, state, degree_w, degree_h),
-        _penalties(v, alpha_w, alpha_h, l1_ratio),
+        elastic_penalties(v, alpha_w, alpha_h, l1_ratio),
         beta=float(beta),
         update_w=update_w,
         update_h=update_h,
@@ -270,56 +272,7 @@ def fit(
     )
 
 
-def fit_restarts(
-    v: Float[Array, "*batch freq frame"],
-    n_components: int,
-    *,
-    key: Array,
-    n_restarts: int,
-    strategy: str = "random",
-    **options: Any,
-) -> tuple[NMFState, NMFInfo]:
-    """Factorise from several starts and keep, for each spectrogram, the one with the lowest divergence.
-
-    Args:
-        v: magnitudes (..., freq, frame), finite, ≥ 0.
-        n_components: number of components.
-        key: PRNG key.
-        n_restarts: number of starts, 1 or more.
-        strategy: as for :func:`init`.
-        **options: as for :func:`fit`.
-
-    Returns:
-        The best state and its info.
-
-    Raises:
-        TypeError: ``v`` is complex.
-        ValueError: as :func:`init` and :func:`fit`, or no restarts.
-
-    Example:
-        >>> state, info = fit_restarts(jnp.ones((5, 7)), 2, key=jax.random.key(0), n_restarts=3, n_steps=4)
-        >>> state.w.shape, info.divergence.shape
-        ((5, 2), (4,))
-    """
-    if n_restarts < 1:
-        raise ValueError(f"n_restarts must be 1 or more, got {n_restarts}")
-    if options.get("n_steps", 1) < 1:
-        raise ValueError(f"n_steps must be 1 or more, got {options['n_steps']}")
-    v = as_magnitude(v)
-    check_nonnegative(v=v)
-    keys = jax.random.split(key, n_restarts)
-    starts = jax.vmap(lambda key: NMFState(*start(v, n_components, key=key, strategy=strategy)))(keys)
-    state, info = fit(v, starts, **options)
-    best = jnp.argmin(info.divergence[..., -1], axis=0)
-
-    def pick(x: Array) -> Array:
-        index = best.reshape((1, *best.shape) + (1,) * (x.ndim - 1 - best.ndim))
-        return jnp.take_along_axis(x, index, axis=0)[0]
-
-    return jax.tree.map(pick, (state, info))
-
-
-def _as_problem(v: Array, state: NMFState) -> tuple[Array, NMFState]:
+def as_problem(v: Array, state: NMFState) -> tuple[Array, NMFState]:
     """The arguments as arrays of the dtype of `v`, with shapes that fit together."""
     v = as_magnitude(v)
     w, h = jnp.asarray(state.w, v.dtype), jnp.asarray(state.h, v.dtype)
@@ -332,26 +285,6 @@ def _as_problem(v: Array, state: NMFState) -> tuple[Array, NMFState]:
             f"{expected[0]} and {expected[1]}, got {w.shape} and {h.shape}"
         )
     return v, NMFState(w, h)
-
-
-def _penalties(
-    v: Array, alpha_w: float, alpha_h: float | None, l1_ratio: float
-) -> tuple[Penalty, Penalty] | None:
-    """The penalties on w and h, scaled by the length of the other factor as scikit-learn does."""
-    alpha_h = alpha_w if alpha_h is None else alpha_h
-    if all(isinstance(x, (int, float)) for x in (alpha_w, alpha_h, l1_ratio)):
-        if alpha_w < 0 or alpha_h < 0 or not 0 <= l1_ratio <= 1:
-            raise ValueError(
-                "alpha_w and alpha_h must be 0 or more and l1_ratio within 0 and 1, "
-                f"got {alpha_w}, {alpha_h} and {l1_ratio}"
-            )
-        if alpha_w == alpha_h == 0:
-            return None
-    n_freq, n_frames = v.shape[-2:]
-    return (
-        (n_frames * alpha_w * l1_ratio, n_frames * alpha_w * (1 - l1_ratio)),
-        (n_freq * alpha_h * l1_ratio, n_freq * alpha_h * (1 - l1_ratio)),
-    )
 
 
 def _stepper(
@@ -367,7 +300,9 @@ def _stepper(
         settle_h: Callable[[Array], Array] | None,
     ) -> NMFState:
         w, h = state
-        penalty_w, penalty_h = (None, None) if penalties is None else _in_units(penalties, unit, beta)
+        penalty_w, penalty_h = (
+            (None, None) if penalties is None else penalties_in_units(penalties, unit, beta)
+        )
         if update_w:
             w = multiplied(w, *w_terms(v, w, h, beta), beta, penalty_w)
             w = w if settle_w is None else settle_w(w)
@@ -377,13 +312,6 @@ def _stepper(
         return NMFState(w, h)
 
     return step
-
-
-def _in_units(penalties: tuple[Penalty, Penalty], unit: Array, beta: float) -> tuple[Penalty, Penalty]:
-    """Penalties beside a divergence over ``unit ** beta`` and an h over ``unit``."""
-    (l1_w, l2_w), (l1_h, l2_h) = penalties
-    scale = unit**-beta
-    return (l1_w * scale, l2_w * scale), (l1_h * scale * unit, l2_h * scale * unit**2)
 
 
 @partial(

@@ -4,13 +4,21 @@ They are combined as ``NMFState(w, h)`` or ``NMFDState(w, h)``. What is zero or 
 small, which ties each component to its pitch, drum or notes.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-__all__ = ["drum_activations", "drum_templates", "midi_to_hz", "note_activations", "pitched_templates"]
+__all__ = [
+    "drum_activations",
+    "drum_templates",
+    "hz_to_midi",
+    "midi_to_hz",
+    "note_activations",
+    "pitched_templates",
+]
 
 _SILENT = 2.0**-52  # where a score is silent: a start that multiplicative updates can leave, unlike 0
 
@@ -32,6 +40,21 @@ def midi_to_hz(pitch: float) -> float:
         220.0
     """
     return 440.0 * 2.0 ** ((pitch - 69) / 12)
+
+
+def hz_to_midi(hertz: float) -> float:
+    """MIDI pitch of a frequency in equal temperament, ``69 + 12 log2(hertz / 440)``.
+
+    Raises:
+        ValueError: a frequency that is not above 0.
+
+    Example:
+        >>> hz_to_midi(220.0)
+        57.0
+    """
+    if not hertz > 0:
+        raise ValueError(f"hertz must be above 0, got {hertz}")
+    return 69 + 12 * math.log2(hertz / 440)
 
 
 def pitched_templates(

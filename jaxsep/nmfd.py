@@ -22,33 +22,21 @@ References:
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxsep import nmf
-from jaxsep.beta_divergence import (
-    as_magnitude,
-    h_terms,
-    multiplied,
-    update_weights,
-    w_terms,
-)
+from jaxsep.beta_divergence import as_magnitude
 from jaxsep.descent import advance, check_nonnegative, check_steps, degrees, descend
 from jaxsep.nmf import NMFInfo
+from jaxsep.nmfd_updates import NMFDState, factors, stepper, template_sum
 
 __all__ = ["NMFDState", "divergence", "fit", "init", "learn_templates", "reconstruct", "step"]
 
 divergence = nmf.divergence  # the same for any model
-
-
-class NMFDState(NamedTuple):
-    """The two factors, all that the next step needs."""
-
-    w: Float[Array, "*batch freq component lag"]  # templates
-    h: Float[Array, "*batch component frame"]  # activations
 
 
 def init(
@@ -82,7 +70,7 @@ def init(
     w = jax.random.uniform(key, (*batch, n_freq, n_components, n_lags), v.dtype)
     frame_sum = v.mean(axis=(-2, -1), keepdims=True) * n_freq / n_components
     h = jnp.broadcast_to(frame_sum, (*batch, n_components, n_frames))
-    return NMFDState(w / _template_sum(w), h)
+    return NMFDState(w / template_sum(w), h)
 
 
 def reconstruct(state: NMFDState) -> Float[Array, "*batch freq frame"]:
@@ -99,8 +87,8 @@ def reconstruct(state: NMFDState) -> Float[Array, "*batch freq frame"]:
         >>> reconstruct(NMFDState(w, jnp.array([[0.0, 1.0, 0.0, 0.0, 0.0]]))).tolist()
         [[0.0, 3.0, 2.0, 1.0, 0.0]]
     """
-    w, stacked = _factors(state)
-    return w @ stacked
+    templates, activations = factors(state)
+    return templates @ activations
 
 
 def step(
@@ -147,8 +135,8 @@ def step(
     """
     v, state = _as_problem(v, state)
     penalties = _penalties(rule, beta, sparsity, decorrelation)
-    stepper = _stepper(beta, rule, update_w, update_h, penalties)
-    return advance(stepper, v, state, w_ndim=3, beta=beta)
+    one_step = stepper(beta, rule, update_w, update_h, penalties)
+    return advance(one_step, v, state, w_ndim=3, beta=beta)
 
 
 def fit(
@@ -260,103 +248,6 @@ def learn_templates(
     return jnp.concatenate(templates, axis=-2)
 
 
-def _factors(state: NMFDState) -> tuple[Array, Array]:
-    """The model as a product of two matrices: templates side by side, and activations of every lag."""
-    return _beside(state.w), _stacked(state.h, state.w.shape[-1])
-
-
-def _beside(w: Float[Array, "*batch freq component lag"]) -> Float[Array, "*batch freq component*lag"]:
-    """Templates as the columns of one matrix."""
-    return w.reshape((*w.shape[:-2], -1))
-
-
-def _stacked(
-    h: Float[Array, "*batch component frame"], n_lags: int
-) -> Float[Array, "*batch component*lag frame"]:
-    """The activations shifted by every lag, in the order of the columns of `_beside`; zeros enter."""
-    n_frames = h.shape[-1]
-    padded = jnp.pad(h, [(0, 0)] * (h.ndim - 1) + [(n_lags - 1, 0)])
-    shifts = [padded[..., n_lags - 1 - lag : n_lags - 1 - lag + n_frames] for lag in range(n_lags)]
-    return jnp.stack(shifts, axis=-2).reshape((*h.shape[:-2], -1, n_frames))
-
-
-def _advanced(
-    x: Float[Array, "*batch component*lag frame"], n_lags: int
-) -> Float[Array, "*batch component lag frame"]:
-    """The reverse of the shifts in `_stacked`: row ``l`` of each component ``l`` frames earlier."""
-    n_frames = x.shape[-1]
-    x = x.reshape((*x.shape[:-2], -1, n_lags, n_frames))
-    padded = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, n_lags - 1)])
-    return jnp.stack([padded[..., lag, lag : lag + n_frames] for lag in range(n_lags)], axis=-2)
-
-
-def _template_sum(w: Float[Array, "*batch freq component lag"]) -> Float[Array, "*batch 1 component 1"]:
-    """What divides templates to unit sum; 1 for silent ones."""
-    total = w.sum(axis=(-3, -1), keepdims=True)
-    return jnp.where(total > 0, total, jnp.ones_like(total))
-
-
-def _stepper(
-    beta: float, rule: str, update_w: bool, update_h: bool, penalties: tuple[Array, Array] | None
-) -> Callable[..., NMFDState]:
-    """One step in units of the level; what holds components back is applied as soon as a factor has moved."""
-    sparsity, decorrelation = (0.0, 0.0) if penalties is None else penalties
-
-    def multiplicative(
-        v: Array,
-        state: NMFDState,
-        unit: Array,
-        settle_w: Callable[[Array], Array] | None,
-        settle_h: Callable[[Array], Array] | None,
-    ) -> NMFDState:
-        w, h = state
-        n_lags = w.shape[-1]
-        if update_w:
-            terms = w_terms(v, _beside(w), _stacked(h, n_lags), beta)
-            others = decorrelation * _beside(w.sum(axis=-1, keepdims=True) - w)
-            penalty = None if penalties is None else (others, 0.0)
-            w = multiplied(_beside(w), *terms, beta, penalty).reshape(w.shape)
-            if settle_w is not None:
-                w = settle_w(w)
-            elif penalties is not None:
-                total = _template_sum(w)
-                w, h = w / total, h * total[..., 0, :, :]
-        if update_h:
-            terms = h_terms(v, _beside(w), _stacked(h, n_lags), beta)
-            shape = (*h.shape[:-2], h.shape[-2] * n_lags, h.shape[-1])
-            terms = (_advanced(jnp.broadcast_to(t, shape), n_lags).sum(axis=-2) for t in terms)
-            h = multiplied(h, *terms, beta, None if penalties is None else (sparsity, 0.0))
-            h = h if settle_h is None else settle_h(h)
-        return NMFDState(w, h)
-
-    def averaged(
-        v: Array,
-        state: NMFDState,
-        unit: Array,
-        settle_w: Callable[[Array], Array] | None,
-        settle_h: Callable[[Array], Array] | None,
-    ) -> NMFDState:
-        w, h = state
-        n_lags = w.shape[-1]
-        tiny = jnp.finfo(v.dtype).tiny
-        stacked = _stacked(h, n_lags)
-        # The ratio of data to model is taken once, before both updates.
-        ratio, _ = update_weights(v, _beside(w) @ stacked, 1)
-        if update_w:
-            moved = _beside(w) * (ratio @ stacked.mT) / jnp.maximum(stacked.sum(axis=-1)[..., None, :], tiny)
-            w = moved.reshape(w.shape)
-            w = w if settle_w is None else settle_w(w)
-        if update_h:
-            advanced = _advanced(_beside(w).mT @ ratio, n_lags)
-            h = h * (advanced / jnp.maximum(w.sum(axis=-3)[..., None], tiny)).mean(axis=-2)
-            h = h if settle_h is None else settle_h(h)
-        if update_w and settle_w is None:
-            w = w / _template_sum(w)
-        return NMFDState(w, h)
-
-    return averaged if rule == "averaged" else multiplicative
-
-
 def _as_problem(v: Array, state: NMFDState) -> tuple[Array, NMFDState]:
     """The arguments as arrays of the dtype of `v`, with shapes that fit together."""
     v = as_magnitude(v)
@@ -409,6 +300,6 @@ def _fit(
     update_h: bool,
     **options: Any,
 ) -> tuple[NMFDState, NMFInfo]:
-    step = _stepper(beta, rule, update_w, update_h, penalties)
-    state, curve, n_done = descend(step, _factors, problem, w_ndim=3, beta=beta, **options)
+    step = stepper(beta, rule, update_w, update_h, penalties)
+    state, curve, n_done = descend(step, factors, problem, w_ndim=3, beta=beta, **options)
     return state, NMFInfo(curve, n_done)

@@ -14,6 +14,7 @@ from jax.test_util import check_grads
 
 from jaxsep import nmf, row_blocks
 from jaxsep.nmf import NMFState
+from jaxsep.nmf_restarts import fit_restarts
 from tests.compilations import compilations
 
 SKLEARN = np.load(Path(__file__).parent / "reference" / "data" / "nmf_sklearn.npz")
@@ -345,7 +346,7 @@ def test_restarts_keep_the_best_per_song(x64):
     v, _ = start()
     songs = jnp.stack([v, v[::-1] ** 2])
     key = jax.random.key(5)
-    state, info = nmf.fit_restarts(songs, 3, key=key, n_restarts=4, n_steps=6, beta=2.0)
+    state, info = fit_restarts(songs, 3, key=key, n_restarts=4, n_steps=6, beta=2.0)
     finals = []
     for one in jax.random.split(key, 4):
         _, one_info = nmf.fit(songs, nmf.init(songs, 3, key=one), n_steps=6, beta=2.0)
@@ -480,9 +481,9 @@ def test_bad_arguments_are_refused():
     with pytest.raises(ValueError, match="at most 26 components"):
         nmf.init(v, 30, key=key, strategy="nndsvd")
     with pytest.raises(ValueError, match="n_restarts must be 1 or more, got 0"):
-        nmf.fit_restarts(v, 2, key=key, n_restarts=0)
+        fit_restarts(v, 2, key=key, n_restarts=0)
     with pytest.raises(ValueError, match="n_steps must be 1 or more, got 0"):
-        nmf.fit_restarts(v, 2, key=key, n_restarts=1, n_steps=0)
+        fit_restarts(v, 2, key=key, n_restarts=1, n_steps=0)
     with pytest.raises(ValueError, match="adapt_timing must be above 0 and finite, got 0"):
         nmf.fit(v, state, adapt_timing=0.0)
     with pytest.raises(ValueError, match=r"one bin and frame or more, got \(33, 0\)"):

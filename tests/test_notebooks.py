@@ -96,3 +96,15 @@ def test_the_drum_example(tmp_path, pyplot, usual_promotion, monkeypatch, capsys
     assert (tmp_path / "drums.png").stat().st_size > 1000
     sounds = {path.stem: soundfile.read(path)[0] for path in tmp_path.glob("*.wav")}
     np.testing.assert_allclose(sounds["kick"] + sounds["snare"] + sounds["hihat"], sounds["loop"], atol=1e-5)
+
+
+def test_the_mosaic_example(tmp_path, usual_promotion, capsys):
+    example = runpy.run_path(str(ROOT / "examples" / "mosaic.py"))
+    arguments = ["--seconds", "1.5", "--output", str(tmp_path)]
+    assert example["main"](arguments) == 0
+    plain, mosaic = (float(line.split()[-1]) for line in capsys.readouterr().out.splitlines())
+    assert mosaic > plain + 0.1
+    sounds = {path.stem: soundfile.read(path)[0] for path in tmp_path.glob("*.wav")}
+    assert sounds.keys() == {"target", "source", "plain", "mosaic"}
+    assert len(sounds["mosaic"]) == len(sounds["target"]) == round(1.5 * example["RATE"])
+    assert np.isfinite(sounds["mosaic"]).all() and np.abs(sounds["mosaic"]).max() > 0.01

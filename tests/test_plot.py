@@ -121,3 +121,23 @@ def test_without_matplotlib_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ValueError, match=r"jaxsep\[plot\]"):
         plot.spectrogram(np.eye(3))
+
+
+def test_coloured_components_keep_their_hue_and_fade_with_their_level():
+    models = np.zeros((2, 4, 3))
+    models[0, 1, 0], models[1, 2, 1], models[:, 3, 2] = 1.0, 1e-2, 0.5
+    figure = plot.coloured(models, ["kick", "snare"], sample_rate=8000, hop_length=16)
+    (image,) = figure.axes[0].images
+    picture = np.asarray(image.get_array())
+    assert picture.shape == (4, 3, 3)
+    np.testing.assert_array_equal(picture[0, 0], 1)  # silence is white
+    kick, snare = picture[1, 0], picture[2, 1]
+    assert kick.argmin() != snare.argmin()
+    assert (1 - snare).max() < (1 - kick).max() and drawn(figure)
+    with pytest.raises(ValueError, match=r"\(component, freq, frame\), got \(4, 3\)"):
+        plot.coloured(models[0])
+    with pytest.raises(ValueError, match="names: expected 2"):
+        plot.coloured(models, ["kick"])
+    with pytest.raises(ValueError, match="dynamic_range"):
+        plot.coloured(models, dynamic_range=0)
+    assert drawn(plot.coloured(np.ones((12, 4, 3))))

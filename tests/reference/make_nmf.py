@@ -55,6 +55,8 @@ def make_sklearn() -> None:
         out |= {f"torchnmf_w_{beta}": net.W.detach().numpy(), f"torchnmf_h_{beta}": net.H.detach().numpy().T}
     np.savez_compressed(DATA / "nmf_sklearn.npz", **out)
 
+    make_online()
+
     rng = np.random.default_rng(1)
     s = rng.random((41, 37)) ** 4
     s[:, 12:20] = 0
@@ -64,6 +66,23 @@ def make_sklearn() -> None:
         harmonic, percussive = librosa.decompose.hpss(s, mask=True, **options)
         out |= {f"harmonic_{name}": harmonic, f"percussive_{name}": percussive}
     np.savez_compressed(DATA / "nmf_hpss.npz", **out)
+
+
+def make_online() -> None:
+    from sklearn.decomposition import MiniBatchNMF
+
+    rng = np.random.default_rng(6)
+    v = rng.random((17, 3)) @ rng.random((3, 40)) + 0.1
+    v, w, h = 0.75 * v / v.mean(), rng.random((17, 3)) + 0.1, rng.random((3, 40)) + 0.1
+    out = {"v": v, "w": w, "h": h}
+    for beta in (2.0, 1.0, 0.0, 3.0):
+        net = MiniBatchNMF(
+            3, init="custom", batch_size=11, beta_loss=beta, tol=0, max_no_improvement=None, max_iter=4
+        )
+        # scikit-learn's samples are our frames.
+        h_end = net.fit_transform(v.T, W=h.T.copy(), H=w.T.copy())
+        out |= {f"w_{beta}": net.components_.T, f"h_{beta}": h_end.T}
+    np.savez_compressed(DATA / "nmf_online.npz", **out)
 
 
 HPSS = {
