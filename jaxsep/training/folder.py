@@ -11,6 +11,7 @@
 """
 
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -94,21 +95,18 @@ class RunFolder:
 
     def draw_curves(self, history: History) -> Path | None:
         """A picture of the losses; None where there is nothing to draw, or nothing to draw with."""
-        try:
-            from jaxsep import plot
-
-            curves = {}
-            for index, target in enumerate(self.targets):
-                label = f"{target} " if len(self.targets) > 1 else ""
-                curves[f"{label}training"] = [epoch.train_loss[index] for epoch in history.epochs]
-                curves[f"{label}validation"] = [epoch.valid_loss[index] for epoch in history.epochs]
-            if not history.epochs:
-                return None
-            positive = all(min(curve) > 0 for curve in curves.values())
-            best = "validation" if len(self.targets) == 1 else None
-            figure = plot.curves(curves, logarithmic=positive, best=best)
-        except ImportError:
+        if not history.epochs or importlib.util.find_spec("matplotlib") is None:
             return None
+        from jaxsep import plot
+
+        curves = {}
+        for index, target in enumerate(self.targets):
+            label = f"{target} " if len(self.targets) > 1 else ""
+            curves[f"{label}training"] = [epoch.train_loss[index] for epoch in history.epochs]
+            curves[f"{label}validation"] = [epoch.valid_loss[index] for epoch in history.epochs]
+        positive = all(min(curve) > 0 for curve in curves.values())
+        best = "validation" if len(self.targets) == 1 else None
+        figure = plot.curves(curves, logarithmic=positive, best=best)
         path = self.folder / "curves.png"
         figure.savefig(path, dpi=120)
         return path
