@@ -40,10 +40,9 @@ def float64_device() -> jax.Device:
 
 
 @contextmanager
-def double_precision() -> Iterator[None]:
-    """Double precision, on a device that has it, for this thread alone."""
-    device = float64_device()
-    with jax.enable_x64(True), jax.default_device(device):
+def double_precision(device: jax.Device | None = None) -> Iterator[None]:
+    """Double precision for this thread alone, on a device that has it: by default `float64_device`."""
+    with jax.enable_x64(True), jax.default_device(device or float64_device()):
         yield
 
 
@@ -52,9 +51,10 @@ def map_groups(function: Callable[[Group], Result], groups: Iterable[Group]) -> 
 
     A group is taken from the iterable when its turn has come: they do not pile up.
     """
+    device = float64_device()  # the caller's
 
     def compute(group: Group) -> Result:
-        with double_precision():  # the settings are the thread's own
+        with double_precision(device):  # settings are a thread's own, and this is another thread
             return jax.block_until_ready(function(group))
 
     pending: deque[Future[Result]] = deque()

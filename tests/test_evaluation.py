@@ -527,6 +527,21 @@ def test_command_shows_methods_side_by_side(folders, tmp_path, capsys):
         (track,) = scores.load_scores(out / folder)
         median = track.targets["bass"].median("SDR")
         assert median == pytest.approx(float(rows[name, "bass"]["SDR"]), abs=1e-5)
+    # A folder of several methods is compared with each of them.
+    options = [
+        "--oracle",
+        "ibm",
+        "--tracks",
+        "A - One",
+        "--outdir",
+        tmp_path / "ibm",
+        "--compare",
+        out,
+        *OPTIONS,
+    ]
+    assert run(truth, *options) == 0
+    table = capsys.readouterr().out.split("SDR, dB")[1]
+    assert all(name in table for name in ("ideal binary mask", "estimates", "mixture-in-equal-shares"))
 
 
 def test_part_of_a_song_scores_as_a_song_of_its_own(folders, tmp_path):

@@ -1,4 +1,5 @@
 import math
+import time
 
 import jax
 import jax.numpy as jnp
@@ -275,6 +276,21 @@ def test_where_the_device_has_no_double_precision_the_host_computes(monkeypatch)
     assert sample_blocks.float64_device().platform in sample_blocks._FLOAT64_PLATFORMS
     monkeypatch.setattr(sample_blocks, "_FLOAT64_PLATFORMS", ())
     assert sample_blocks.float64_device() == jax.local_devices(backend="cpu")[0]
+
+
+def test_groups_come_in_order_and_in_double_whatever_the_thread():
+    def slow_first(number):
+        time.sleep(0.1 * (number == 0))
+        return jnp.full((), number)
+
+    taken = []
+    groups = (taken.append(number) or float(number) for number in range(7))
+    values = sample_blocks.map_groups(slow_first, groups)
+    assert np.asarray(next(values)) == 0 and len(taken) < 7  # groups wait for their turn
+    rest = [np.asarray(value) for value in values]
+    assert [int(value) for value in rest] == [1, 2, 3, 4, 5, 6]
+    assert {value.dtype for value in rest} == {np.dtype("float64")}
+    assert jnp.zeros(()).dtype == jnp.float32
 
 
 # ---- SDR and SI-SDR ----------------------------------------------------------------------------------------

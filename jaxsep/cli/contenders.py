@@ -12,7 +12,7 @@ from jaxsep.io import zoo
 if TYPE_CHECKING:
     from jaxsep.estimators import Estimator
 
-__all__ = ["contenders", "folders_of", "labelled", "refuse_contradictions"]
+__all__ = ["contenders", "evaluations_in", "folders_of", "labelled", "refuse_contradictions"]
 
 # What only a separator has a use for.
 _SEPARATOR_OPTIONS = (
@@ -73,6 +73,15 @@ def folders_of(names: Sequence[str], outdir: Path) -> dict[str, Path]:
     if len(names) == 1:
         return {names[0]: outdir}
     return {name: outdir / re.sub(r"[^\w.]+", "-", name).strip("-.") for name in names}
+
+
+def evaluations_in(folders: Sequence[Path]) -> list[Path]:
+    """The folders of scores to compare with; for one that holds several methods, the folder of each."""
+    found = []
+    for folder in folders:
+        inside = [] if (folder / "test").is_dir() else sorted(path.parent for path in folder.glob("*/test"))
+        found += inside or [folder]
+    return found
 
 
 def labelled(folders: Sequence[Path]) -> dict[str, Path]:

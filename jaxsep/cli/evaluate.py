@@ -14,7 +14,7 @@ from jaxsep.cli.common import (
     progress_bar,
     speaker,
 )
-from jaxsep.cli.contenders import contenders, folders_of, labelled, refuse_contradictions
+from jaxsep.cli.contenders import contenders, evaluations_in, folders_of, labelled, refuse_contradictions
 
 __all__ = ["add_command"]
 
@@ -109,7 +109,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     if options["config"].scorer == "museval":
         scoring.import_museval()
     tracks = _tracks(arguments)
-    others = {label: scores.load_scores(folder) for label, folder in labelled(arguments.compare).items()}
+    compared = labelled(evaluations_in(arguments.compare))
+    others = {label: scores.load_scores(folder) for label, folder in compared.items()}
     methods = contenders(arguments)
     folders = folders_of(list(methods), arguments.outdir)
     heard = _heard(arguments, tracks)
