@@ -43,7 +43,7 @@ def repeating(
             range.
 
     Example:
-        >>> song = jnp.tile(jnp.eye(4), (1, 6)).at[3, 8].set(9.0)  # a figure that repeats, and an accident
+        >>> song = jnp.tile(jnp.eye(4), (1, 6)).at[3, 8].set(0.5)  # a figure that repeats, and an accident
         >>> bool(repeating(song, n_similar=3, apart=2)[3, 8] == 0)
         True
     """

@@ -30,7 +30,8 @@ class Sparseness:
     Before each step every component is replaced by the nearest one of the old norm whose sparseness has come the
     share ``(step + 1) / n_steps`` of the way to the wanted one. Multiplications do not bring back what is zero:
     entries are to be given up late, when it has shown which are of use. The last update moves the factors a
-    little; :func:`with_sparseness` makes the result exact.
+    little; :func:`with_sparseness` makes the result exact. Meant for beta 2, as in the paper: for lower betas a
+    template that is 0 where the spectrogram is not costs much.
 
     Attributes:
         w: sparseness of each template, over bins and lags; 0 to 1, None leaves the templates free.

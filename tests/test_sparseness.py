@@ -71,21 +71,18 @@ def test_batched_equals_looped_and_integers_work(rng):
 
 @pytest.mark.parametrize("module", (nmf, nmfd))
 def test_factors_become_sparse(module):
-    v = jnp.asarray(np.random.default_rng(0).random((20, 30)) ** 2, jnp.float32)
+    rng = np.random.default_rng(0)
+    v = jnp.asarray(rng.random((20, 3)) ** 4 @ rng.random((3, 30)) ** 4, jnp.float32)
     options = {"n_lags": 3} if module is nmfd else {}
     start = module.init(v, 3, key=jax.random.key(0), **options)
     free, _ = module.fit(v, start, n_steps=40, beta=2.0)
     held, info = module.fit(v, start, n_steps=40, beta=2.0, constraint=Sparseness(w=0.5, h=0.6))
-    assert info.divergence[-1] < info.divergence[0]
-
-    def templates(state):
-        return jnp.moveaxis(state.w, 1, 0).reshape((3, -1))
-
+    assert info.divergence[-1] < 0.8 * info.divergence[0]
     # One update after the last projection moves them, but not far.
-    np.testing.assert_allclose(sparseness(held.h), 0.6, atol=0.15)
-    np.testing.assert_allclose(sparseness(templates(held)), 0.5, atol=0.15)
+    np.testing.assert_allclose(sparseness(held.h), 0.6, atol=0.1)
+    templates = jnp.moveaxis(held.w, 1, 0).reshape((3, -1))
+    np.testing.assert_allclose(sparseness(templates), 0.5, atol=0.15)
     assert (sparseness(held.h) > sparseness(free.h)).all()
-    assert (sparseness(templates(held)) > sparseness(templates(free))).all()
     assert Sparseness()(start, 0, 1) is start
 
 
