@@ -70,6 +70,11 @@ class OutputConfig:
                 "template: expected a path with {stem} that ends in .{ext}, and nothing else in braces but "
                 f"{{track}}; got {self.template!r}"
             )
+        if Path(one).is_absolute() or ".." in Path(one).parts:
+            raise ValueError(f"template: expected a path below the output folder, got {self.template!r}")
+        for stem in (self.residual, *(self.aggregate or ())):
+            if not stem or stem != Path(stem).name:
+                raise ValueError(f"expected a stem's name that can name a file, got {stem!r}")
 
 
 class Song(NamedTuple):

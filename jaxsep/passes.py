@@ -118,9 +118,11 @@ def recur(stacks: Sequence[Stack], encoded: list[Sequences], *, report: Report) 
                 for _ in _run_layer(layer, stack.lanes, halves, last_valid, pool):
                     report(next(done) / n_steps)
             for index, recurrent in enumerate(halves):
-                inputs[index] = _merge(stack.variables, inputs[index], recurrent, config=stack.config)
+                merged = _merge(stack.variables, inputs[index], recurrent, config=stack.config)
+                inputs[index] = jax.block_until_ready(merged)  # what is queued holds on to its arguments
                 halves[index] = ()
-            results.append(Sequences(jax.block_until_ready(inputs), last_valid))
+                memory.release(index)
+            results.append(Sequences(inputs, last_valid))
     return results
 
 

@@ -151,12 +151,12 @@ def _at_rate(
 
 def _completed(stems: Iterable[np.ndarray], mixture: Iterable[np.ndarray], rest: int) -> Iterator[np.ndarray]:
     """The stream with all that it lacks of the mixture in stem ``rest``."""
-    mixture, held = iter(mixture), np.zeros((0, 0), np.float32)
+    mixture = iter(mixture)
+    held = next(mixture)
     for piece in stems:
         n = piece.shape[-1]
         while held.shape[-1] < n:
-            block = next(mixture)
-            held = np.concatenate([held, block], axis=-1) if held.size else block
+            held = np.concatenate([held, next(mixture)], axis=-1)
         piece = piece.copy()
         piece[rest] = held[:, :n] - np.delete(piece, rest, axis=0).sum(axis=0)
         held = held[:, n:]

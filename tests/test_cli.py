@@ -120,6 +120,10 @@ def test_bad_files_get_one_line(model, tmp_path, capsys, kind):
         (["--clip", "none"], "FLOAT"),
         (["--two-stems", "kazoo"], "kazoo"),
         (["--filename", "all.wav"], "template"),
+        (["--filename", "../{stem}.{ext}"], "below the output folder"),
+        (["--filename", "/{stem}.{ext}"], "below the output folder"),
+        (["--residual", "a/b"], "a stem's name"),
+        (["--aggregate", '{"": ["vocals"]}'], "a stem's name"),
         (["--targets", "bass", "--consistency"], "--residual"),
     ],
 )

@@ -16,7 +16,8 @@ import pytest
 from jaxsep.config import OpenUnmixConfig
 from jaxsep.io import torchfile
 from jaxsep.io.statedict import config_fields, state_dict_from_variables, variables_from_state_dict
-from jaxsep.io.torchfile import read_state_dict, write_state_dict
+from jaxsep.io.torchfile import read_state_dict
+from jaxsep.io.torchwriter import write_state_dict
 from jaxsep.io.variables import check_variables, flatten, variable_shapes
 
 DATA = Path(__file__).parent / "reference" / "data"

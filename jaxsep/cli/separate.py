@@ -94,7 +94,7 @@ def _separate(arguments: argparse.Namespace) -> int:
         clip=arguments.clip,
         two_stems=arguments.two_stems,
         aggregate=arguments.aggregate,
-        residual=arguments.residual or "residual",
+        residual="residual" if arguments.residual is None else arguments.residual,
         overwrite=arguments.overwrite,
     )
     separator = load_source(arguments)

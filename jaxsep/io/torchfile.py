@@ -1,4 +1,4 @@
-"""Weights files of PyTorch, read and written with NumPy alone; nothing in a file is ever run.
+"""Weights files of PyTorch, read with NumPy alone; nothing in a file is ever run.
 
 A ``.pth`` file is a pickle that describes tensors, and their bytes. Since PyTorch 1.6 both lie in an
 uncompressed zip archive, before that one after the other in a stream.
@@ -10,19 +10,18 @@ import os
 import pickle
 import struct
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxsep.io.files import atomic_path
-
-__all__ = ["read_state_dict", "write_state_dict"]
+__all__ = ["STORAGE_DTYPES", "read_state_dict"]
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
-_STORAGE_DTYPES = {
+# NumPy's names of the types by PyTorch's.
+STORAGE_DTYPES = {
     "DoubleStorage": "f8",
     "FloatStorage": "f4",
     "HalfStorage": "f2",
@@ -40,7 +39,7 @@ class _Storage(NamedTuple):
     """A run of numbers in the file, which a tensor looks at."""
 
     key: str
-    dtype: str  # a value of _STORAGE_DTYPES
+    dtype: str  # a value of STORAGE_DTYPES
     size: int  # of the whole run
     first: int = 0  # the part of it that is meant
     length: int | None = None
@@ -116,7 +115,7 @@ class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _ALLOWED:
             return _Name(f"{module}.{name}", _ALLOWED[module, name])
-        if module in ("torch", "torch.cuda") and name in _STORAGE_DTYPES:
+        if module in ("torch", "torch.cuda") and name in STORAGE_DTYPES:
             return _Name(name)
         raise _Refused(f"expected tensors and containers only, refused {module}.{name}")
 
@@ -124,11 +123,11 @@ class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]
         if not (isinstance(saved, tuple) and len(saved) in (5, 6) and saved[0] == "storage"):
             raise _Refused("expected only storages outside the pickle, got something else")
         _, kind, key, _, size, *view = saved
-        if not isinstance(kind, _Name) or kind.name not in _STORAGE_DTYPES:
+        if not isinstance(kind, _Name) or kind.name not in STORAGE_DTYPES:
             raise _Refused("a storage of unknown type")
         if not isinstance(key, str) or type(size) is not int or size < 0:
             raise _Refused("a storage without a proper key and size")
-        storage = _Storage(key, _STORAGE_DTYPES[kind.name], size)
+        storage = _Storage(key, STORAGE_DTYPES[kind.name], size)
         if view and view[0] is not None:
             _, first, length = view[0]
             if not all(type(n) is int and n >= 0 for n in (first, length)):
@@ -280,68 +279,3 @@ def _as_array(tensor: _Tensor, load: _Load) -> np.ndarray:
     return np.lib.stride_tricks.as_strided(
         numbers[tensor.offset :], tensor.size, strides, subok=False, writeable=False
     )
-
-
-def write_state_dict(path: str | os.PathLike[str], state: Mapping[str, np.ndarray]) -> None:
-    """Writes arrays as a PyTorch weights file, which ``torch.load(path, weights_only=True)`` reads.
-
-    Args:
-        path: the file to write, in PyTorch's zip format; it appears whole or not at all.
-        state: arrays of type float64, float32, float16, int64, int32, int16, int8, uint8 or bool.
-
-    Raises:
-        ValueError: an array of another type.
-        OSError: the file cannot be written.
-    """
-    arrays = {name: np.asarray(array, order="C") for name, array in state.items()}
-    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-
-        def add(name: str, data: bytes) -> None:
-            # A fixed date, so that equal weights make equal files.
-            archive.writestr(zipfile.ZipInfo(f"archive/{name}", (1980, 1, 1, 0, 0, 0)), data)
-
-        add("data.pkl", _pickled(arrays))
-        add("byteorder", b"little")
-        for index, array in enumerate(arrays.values()):
-            add(f"data/{index}", array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
-        add("version", b"3\n")
-
-
-def _pickled(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """The pickle of an ordered dict of tensors, opcode by opcode: the names in it need no import."""
-    kinds = {np.dtype(dtype): kind for kind, dtype in _STORAGE_DTYPES.items() if dtype != "bfloat16"}
-    out = [pickle.PROTO + b"\x02", _global("collections OrderedDict"), pickle.EMPTY_TUPLE, pickle.REDUCE]
-    out.append(pickle.MARK)
-    for index, (name, array) in enumerate(arrays.items()):
-        if array.dtype not in kinds:
-            raise ValueError(f"{name}: expected a type that PyTorch has, got {array.dtype}")
-        strides = [step // array.itemsize for step in array.strides]
-        out += [
-            _text(name),
-            _global("torch._utils _rebuild_tensor_v2"),
-            pickle.MARK,
-            *(pickle.MARK, _text("storage"), _global(f"torch {kinds[array.dtype]}")),
-            *(_text(str(index)), _text("cpu"), _integer(array.size), pickle.TUPLE, pickle.BINPERSID),
-            _integer(0),
-            *(pickle.MARK, *map(_integer, array.shape), pickle.TUPLE),
-            *(pickle.MARK, *map(_integer, strides), pickle.TUPLE),
-            pickle.NEWFALSE,  # needs no gradient
-            *(_global("collections OrderedDict"), pickle.EMPTY_TUPLE, pickle.REDUCE),  # has no hooks
-            *(pickle.TUPLE, pickle.REDUCE),
-        ]
-    return b"".join([*out, pickle.SETITEMS, pickle.STOP])
-
-
-def _global(names: str) -> bytes:
-    module, name = names.split()
-    return pickle.GLOBAL + f"{module}\n{name}\n".encode()
-
-
-def _text(text: str) -> bytes:
-    data = text.encode()
-    return pickle.BINUNICODE + struct.pack("<I", len(data)) + data
-
-
-def _integer(value: int) -> bytes:
-    data = pickle.encode_long(value)
-    return pickle.LONG1 + bytes([len(data)]) + data

@@ -9,7 +9,8 @@ from typing import Any
 from jaxsep.config import OpenUnmixConfig
 from jaxsep.io.checkpoint import Weights, read_json, write_json
 from jaxsep.io.statedict import state_dict_from_variables, variables_from_state_dict
-from jaxsep.io.torchfile import read_state_dict, write_state_dict
+from jaxsep.io.torchfile import read_state_dict
+from jaxsep.io.torchwriter import write_state_dict
 
 __all__ = ["load_umx_weights", "read_pth", "save_umx_weights", "umx_targets"]
 
