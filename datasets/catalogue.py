@@ -27,7 +27,7 @@ __all__ = ["NAMES", "Dataset", "DatasetOptions", "open_batches", "open_dataset"]
 NAMES = ("musdb", "tfds", "aligned", "sourcefolder", "trackfolder_var", "trackfolder_fix", "synthetic")
 """What `open_dataset` knows."""
 
-_VALIDATION_SEED = 42  # of what is drawn once to validate with, whatever the seed of the training
+_SEED = 42  # of what is drawn once, whatever the seed of the training; that of most trainings, too
 
 
 class Dataset(NamedTuple):
@@ -49,8 +49,8 @@ def open_dataset(
     Args:
         name: one of `NAMES`; docs/data.md shows how each lies on disk.
         root: its folder. "synthetic" has none; "musdb" without one downloads the preview of seven seconds a song.
-        targets: the sources that will be learnt; for aligned, trackfolder_var and trackfolder_fix the name of the
-            target's file without its extension.
+        targets: the sources that will be learnt, in trackfolder_var and trackfolder_fix called like their files
+            without the extension; for aligned any one name.
         options: choices.
 
     Returns:
@@ -111,8 +111,11 @@ def _layout(
         return musdb_layout(root, options, targets), root
     if name == "tfds":
         return records_layout(root, options, targets), root
+    if name == "aligned":
+        if len(targets) > 1:
+            raise ValueError(f"targets: expected one for aligned, got {', '.join(targets)}")
+        return layouts.aligned(root, options, targets[0]), root
     kinds: dict[str, Callable[[Path, DatasetOptions], Layout]] = {
-        "aligned": layouts.aligned,
         "sourcefolder": layouts.source_folder,
         "trackfolder_fix": layouts.track_folder_fix,
         "trackfolder_var": layouts.track_folder_var,
@@ -158,7 +161,8 @@ def _synthetic(options: DatasetOptions, targets: Sequence[str]) -> Dataset:
         augmentations=check_augmentations(wanted),
     )
     n_samples = WINDOW * (options.samples_per_track or 64)
-    validation, training = songs.held_out(WINDOW // 2), songs.held_out(WINDOW, first=WINDOW)
+    validation = songs.held_out(WINDOW // 2)
+    training = songs.tracks(_SEED, 0)  # rendered already, more often than not
     description = _description("synthetic", None, batches, options)
     return Dataset(STEMS, batches, n_samples, training, validation, description)
 
@@ -199,5 +203,5 @@ def _draw(layout: Layout, tracks: Sequence[Track], options: DatasetOptions, coun
     batches = ChunkBatches(
         lambda seed, step: tracks, layout.sources, options.n_channels, options.count, count, mix=layout.mix
     )
-    plan = batches.plan(_VALIDATION_SEED, 0)
+    plan = batches.plan(_SEED, 0)
     return [_DrawnSong(f"excerpt {row}", batches, plan, row) for row in range(count)]

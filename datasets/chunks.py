@@ -55,6 +55,11 @@ class ChunkBatches:
     rest: str | None = None
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        """(source, channel, time) of an excerpt."""
+        return len(self.sources), self.n_channels, self.count
+
+    @property
     def rows(self) -> range:
         """The rows of the whole batch that are read here."""
         index, count = self.part
@@ -75,24 +80,31 @@ class ChunkBatches:
             rest_without=self.rest_without,
         )
 
-    def read(self, plan: Plan, row: int) -> Row:
+    def read(self, plan: Plan, row: int, out: Int16[np.ndarray, "source channel time"] | None = None) -> Row:
         """Read one excerpt of a plan.
+
+        Args:
+            plan: of the whole batch.
+            row: which excerpt.
+            out: where to put the stems; None: an array of its own.
 
         Raises:
             OSError: a file is gone.
             ValueError: a file is damaged.
         """
         n_sources = len(self.sources)
-        stems = np.zeros((n_sources, self.n_channels, self.count), np.int16)
+        stems = np.empty(self.shape, np.int16) if out is None else out
         gain, swap = np.zeros(n_sources, np.float32), np.zeros(n_sources, bool)
         weight = np.ones(n_sources, np.float32)
         for index, source in enumerate(self.sources):
             track = plan.tracks[plan.track[row, index]]
             parts = track.stems.get(source, ())
             gains, swaps = plan.gain[row, index], plan.swap[row, index]
-            if gains.any():  # what is silenced need not be read
+            if gains.any():
                 start = int(plan.start[row, index])
                 stems[index], gain[index], swap[index] = self._source(parts, start, gains, swaps)
+            else:  # what is silenced need not be read
+                stems[index] = 0
             if source == self.rest and gains.any():
                 weight *= [name not in track.hidden for name in self.sources]
         return Row(stems, gain, swap, weight)
@@ -100,11 +112,9 @@ class ChunkBatches:
     def __call__(self, seed: int, step: int) -> Batch:
         """The batch of a step, or this host's part of it."""
         plan = self.plan(seed, step)
-        return self.join([self.read(plan, row) for row in self.rows])
-
-    def join(self, rows: Sequence[Row]) -> Batch:
-        """The batch of rows that were read."""
-        return self.batch(*(np.stack(column) for column in zip(*rows, strict=True)))
+        stems = np.empty((len(self.rows), *self.shape), np.int16)
+        rows = [self.read(plan, row, out) for row, out in zip(self.rows, stems, strict=True)]
+        return self.batch(stems, *(np.stack(column) for column in list(zip(*rows, strict=True))[1:]))
 
     def batch(self, stems: np.ndarray, gain: np.ndarray, swap: np.ndarray, weight: np.ndarray) -> Batch:
         """The batch of stacked rows. Sources were remixed as they were read: each row is its own origin."""

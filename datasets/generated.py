@@ -43,9 +43,9 @@ class SyntheticSongs:
         newest = step // _STEPS_PER_SONG
         return [self._track((seed << 32) + newest + index) for index in range(WINDOW)]
 
-    def held_out(self, count: int, *, first: int = 0) -> Sequence[Track]:
+    def held_out(self, count: int) -> Sequence[Track]:
         """Songs that are the same for all seeds and that no training hears."""
-        return [self._track(_HELD_OUT + first + index) for index in range(count)]
+        return [self._track(_HELD_OUT + index) for index in range(count)]
 
     def _track(self, seed: int) -> Track:
         frames = round(self.seconds * self.format.sample_rate)

@@ -46,11 +46,16 @@ class Layout(NamedTuple):
     )
 
 
-def aligned(root: Path, options: DatasetOptions) -> Layout:
-    """A mixture and a target in each track's folder, which belong together."""
-    target = Path(options.output_file).stem.strip("*?[]")
-    if not target or target == REST:
-        raise ValueError(f"output_file: expected a name for the target, got {options.output_file!r}")
+def aligned(root: Path, options: DatasetOptions, target: str) -> Layout:
+    """A mixture and a target in each track's folder, which belong together.
+
+    Args:
+        root: holds ``train`` and ``valid``.
+        options: choices.
+        target: what to call the target: files that match a pattern have no name of their own.
+    """
+    if target in (REST, MIXTURE) or set(target) & set("*?[]/"):
+        raise ValueError(f"targets: expected a name for what {options.output_file} is, got {target!r}")
     opened = _opener(options)
 
     def track(folder: Path) -> Track | None:

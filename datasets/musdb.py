@@ -124,18 +124,23 @@ def _stem_file(track: musdb.Track, format: Format, songs: DecodedSongs) -> dict[
     if len(lengths) < len(musdb.STREAMS):
         raise ValueError(f"{path}: expected {len(musdb.STREAMS)} sound streams, got {len(lengths)}")
     frames = resampled_length(min(lengths), rate, format.sample_rate)
-    decode = partial(_decode, path, format)
+    decode = partial(_decode, path, int(rate), format)
     return {
         name: SharedRecording(songs, path, decode, index, len(musdb.STREAMS), frames, format.sample_rate)
         for index, name in enumerate(musdb.STREAMS)
     }
 
 
-def _decode(path: Path, format: Format) -> Int16[np.ndarray, "stem channel time"]:
-    streams, rate = load_streams(path)
+def _decode(path: Path, rate: int, format: Format) -> Int16[np.ndarray, "stem channel time"]:
+    """All streams of a stem file of ``rate`` Hz."""
+    same = rate == format.sample_rate
+    streams, _ = load_streams(path, dtype=np.int16 if same else np.float32)
+    streams = streams[: len(musdb.STREAMS)]
+    if same and streams.shape[1] == format.n_channels:
+        return streams
     stems = []
-    for sound in streams[: len(musdb.STREAMS)]:
-        if rate != format.sample_rate:
+    for sound in streams:
+        if not same:
             resampler = Resampler(rate, format.sample_rate, len(sound))
             sound = np.concatenate([resampler.process(sound), resampler.finish()], axis=1)
         stems.append(to_format(sound, format))

@@ -85,7 +85,7 @@ class _Ahead:
                 errors.append(error)
                 raise
 
-        shape = (len(batches.sources), batches.n_channels, batches.count)
+        shape = batches.shape
         shapes = [shape, shape[:1], shape[:1], shape[:1]]
 
         def excerpt(number: Any) -> tuple[Any, ...]:

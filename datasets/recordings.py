@@ -98,6 +98,7 @@ class DecodedSongs:
             song = decode()
             song.setflags(write=False)
             with self._lock:
+                self._busy.pop(key, None)  # whoever waits has it in hand
                 self._songs[key] = song
                 while len(self._songs) > 1 and self._n_bytes() > self._max_bytes:
                     self._songs.popitem(last=False)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Int16
@@ -32,7 +33,7 @@ class Track:
     mixture: Recording | None = None
     hidden: frozenset[str] = frozenset()
 
-    @property
+    @cached_property
     def frames(self) -> int:
         """Samples a channel: those of its shortest recording."""
         recordings = [one for parts in self.stems.values() for one in parts]

@@ -109,10 +109,10 @@ def test_musdb_accompaniment(tmp_path):
 def test_aligned(tmp_path):
     sounds = track_folders(tmp_path, ("noisy", "clean"))
     write(tmp_path / "train" / "incomplete" / "noisy.wav", 1)
-    chosen = options(input_file="noisy.wav", output_file="cl*n.wav")
-    with pytest.raises(ValueError, match="got 'clean'"):  # a pattern has no better name than itself
-        open_dataset("aligned", tmp_path, targets=["clean"], options=chosen)
-    chosen = options(input_file="noi*.wav", output_file="clean.wav", augmentations=())
+    chosen = options(input_file="noi*.wav", output_file="cl*n.wav", augmentations=())
+    for wrong in (["cl*n"], ["rest"], ["clean", "noisy"]):
+        with pytest.raises(ValueError, match="targets: expected"):
+            open_dataset("aligned", tmp_path, targets=wrong, options=chosen)
     dataset = open_dataset("aligned", tmp_path, targets=["clean"], options=chosen)
     check(dataset, ["clean"])
     assert dataset.sources == ("clean", "rest") and dataset.n_samples == 2

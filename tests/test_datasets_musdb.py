@@ -11,6 +11,7 @@ from datasets.catalogue import DatasetOptions, open_dataset
 from datasets.preview import fetch_preview
 from jaxsep.batches import MIXTURE
 from jaxsep.io import stemfile
+from jaxsep.io.download import fetch
 from jaxsep.io.musdb import STEMS, STREAMS
 from tests.stem_file import write_stem_file
 
@@ -135,3 +136,8 @@ def test_what_is_not_the_preview_leaves_nothing(preview, tmp_path, change, error
         fetch_preview(preview | change, progress=False)
     assert "\n" not in str(caught.value)
     assert not list((tmp_path / "cache").iterdir())
+
+
+def test_nothing_is_fetched_without_a_hash(tmp_path):
+    with pytest.raises(ValueError, match="expected this or md5"):
+        fetch(["file:///etc/hostname"], tmp_path / "a")

@@ -77,8 +77,7 @@ def test_many_threads_read_records_at_once(records):
     plan = batches.plan(1, 2)
     with ThreadPoolExecutor(8) as threads:
         rows = list(threads.map(lambda row: batches.read(plan, row), range(64)))
-    for x, y in zip(batches.join(rows), batches(1, 2), strict=True):
-        np.testing.assert_array_equal(x, y)
+    np.testing.assert_array_equal(np.stack([row.stems for row in rows]), batches(1, 2).stems)
 
 
 def test_damaged_and_missing_records_are_one_line(records, tmp_path):

@@ -17,8 +17,6 @@ import tensorflow_datasets as tfds
 # The tool imports this file from wherever it was called.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from datasets.musdb import stem_recordings
-from datasets.recordings import DecodedSongs, Format
 from jaxsep.io import audio, musdb
 from jaxsep.io.stemfile import stream_lengths
 
@@ -65,20 +63,22 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, split: str, tracks: list[musdb.Track]) -> Iterator[tuple[int, Any]]:
         """Stem by stem, song by song; the last record of each is filled up with silence."""
-        described, record = [], 0
-        for track in tracks:
-            rate = _rate(track)
-            stems = stem_recordings(track, Format(rate, _CHANNELS), DecodedSongs(0))
-            frames = min(recording.frames for recording in stems.values())
-            described.append(
-                {
-                    "name": track.name,
-                    "sample_rate": rate,
-                    "frames": frames,
-                    "stems": list(stems),
-                    "first_record": record,
-                }
-            )
+        # Not above: while the tool imports a builder, it puts a stand-in in the place of any package named datasets.
+        from datasets.musdb import stem_recordings
+        from datasets.recordings import DecodedSongs, Format
+
+        songs = DecodedSongs(0)  # one at a time
+        opened = [stem_recordings(track, Format(_rate(track), _CHANNELS), songs) for track in tracks]
+        lengths = [min(recording.frames for recording in stems.values()) for stems in opened]
+        described, first = [], 0
+        for track, stems, frames in zip(tracks, opened, lengths, strict=True):
+            place = {"first_record": first, "frames": frames, "sample_rate": _rate(track)}
+            described.append({"name": track.name, "stems": list(stems)} | place)
+            first += len(stems) * -(-frames // RECORD_SAMPLES)
+        self.info.metadata["tracks"][split] = described
+
+        record = 0
+        for stems, frames in zip(opened, lengths, strict=True):
             for recording in stems.values():
                 for start in range(0, frames, RECORD_SAMPLES):
                     count = min(RECORD_SAMPLES, frames - start)
@@ -86,7 +86,6 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                     samples[:, :count] = recording.read(start, count)
                     yield record, {"samples": samples}
                     record += 1
-        self.info.metadata["tracks"][split] = described
 
 
 def _rate(track: musdb.Track) -> int:

@@ -57,7 +57,7 @@ def blocks(path: Path, first: int) -> Iterator[Float32[np.ndarray, "channel _"]]
 
 def excerpt(
     path: Path, first: int, count: int
-) -> Int16[np.ndarray, "channel time"] | Float32[np.ndarray, "..."]:
+) -> Int16[np.ndarray, "channel time"] | Float32[np.ndarray, "channel time"]:
     """Up to ``count`` samples of ``path`` from the one with index ``first`` on, at the file's own rate.
 
     Args:
