@@ -13,28 +13,9 @@ from jaxsep.cli import train
 from jaxsep.separation import load_separator
 
 TINY = [
-    "--dataset",
-    "synthetic",
-    "--samples-per-track",
-    "1",
-    "--batch-size",
-    "4",
-    "--hidden-size",
-    "4",
-    "--seq-dur",
-    "0.2",
-    "--nfft",
-    "128",
-    "--nhop",
-    "64",
-    "--sample-rate",
-    "8000",
-    "--bandwidth",
-    "4000",
-    "--lr",
-    "0.01",
-    "--quiet",
-]
+    "--dataset", "synthetic", "--samples-per-track", "1", "--batch-size", "4", "--hidden-size", "4", "--lr", "0.01",
+    "--seq-dur", "0.2", "--nfft", "128", "--nhop", "64", "--sample-rate", "8000", "--bandwidth", "4000", "--quiet",
+]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
