@@ -13,11 +13,13 @@ import pytest
 import soundfile
 
 ROOT = Path(__file__).parents[1]
-TINY_FLAGS = "--batch-size 2 --seq-dur 0.5 --hidden-size 8 --nfft 512 --nhop 256 --samples-per-track 1".split()
+TINY_FLAGS = """
+    --batch-size 2 --seq-dur 0.5 --hidden-size 8 --nfft 512 --nhop 256 --samples-per-track 1
+"""
 TINY = {
     "nmf": {"N_BARS": 1, "N_STEPS": 3},
     "separate_colab": {"SECONDS": 0.2, "OUTPUT": None},  # a folder of the test's
-    "train_colab": {"TARGETS": ["bass", "drums"], "EPOCHS": 2, "FLAGS": TINY_FLAGS, "OUTPUT": None},
+    "train_colab": {"TARGETS": ["bass", "drums"], "EPOCHS": 2, "FLAGS": TINY_FLAGS.split(), "OUTPUT": None},
 }
 
 

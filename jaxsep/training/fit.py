@@ -140,7 +140,7 @@ def fit(
             key=np.asarray(jax.random.key_data(key_steps)),
             augment=augment,
             schedule=schedule,
-            validate=validate or _validation(validation_songs, config, targets),
+            validate=validate or validation_over(validation_songs, config, targets),
             metadata={
                 "licence": "unknown",
                 **(metadata or {}),
@@ -177,7 +177,9 @@ def _measured(
     return statistics.measure(given, config)
 
 
-def _validation(songs: Sequence[Song], config: OpenUnmixConfig, targets: tuple[str, ...]) -> Validate | None:
+def validation_over(
+    songs: Sequence[Song], config: OpenUnmixConfig, targets: tuple[str, ...]
+) -> Validate | None:
     """The mean loss over songs, which hosts share."""
     if not songs:
         return None
