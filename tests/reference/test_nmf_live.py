@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsep import masking, nmf
+from jaxsep import masking, nmf, nmf_online
 
 pytestmark = pytest.mark.reference
 
@@ -48,3 +48,17 @@ def test_librosa_hpss(x64, rng, options):
         masking.hpss(jnp.asarray(s), **options), librosa.decompose.hpss(s, mask=True, **options), strict=True
     ):
         np.testing.assert_allclose(got, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("beta", (2.0, 1.0, 0.0))
+def test_minibatch(x64, rng, beta):
+    decomposition = pytest.importorskip("sklearn.decomposition")
+    v, state = problem(rng)
+    v = 0.75 * v / v.mean()  # its unit is then 1, and what is remembered at the start weighs the same
+    net = decomposition.MiniBatchNMF(
+        6, init="custom", batch_size=32, beta_loss=beta, tol=0, max_no_improvement=None, max_iter=5
+    )
+    h = net.fit_transform(v.T.copy(), W=state.h.T.copy(), H=state.w.T.copy()).T
+    end, _ = nmf_online.fit(v, state, beta=beta, batch_frames=32, n_passes=5)
+    assert distance(end.w, net.components_.T) < 1e-8
+    assert distance(end.h, h) < 1e-8
