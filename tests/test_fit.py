@@ -15,6 +15,8 @@ from jaxsep.stft import stft
 from jaxsep.training.prefetch import prefetch
 from tests.training import CONFIG, SETTINGS, SOURCES, drawn_variables, noise_batches, songs
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 VARIABLES = drawn_variables(CONFIG, 2)
 run = partial(
     training.fit,
