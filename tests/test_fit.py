@@ -1,7 +1,9 @@
 """Whole runs of training on noise: what is written, how a run goes on, what ends it."""
 
 import json
+import resource
 import signal
+from contextlib import contextmanager
 from functools import partial
 
 import jax
@@ -14,6 +16,8 @@ from jaxsep.separation import load_separator
 from jaxsep.stft import stft
 from jaxsep.training.prefetch import prefetch
 from tests.training import CONFIG, SETTINGS, SOURCES, drawn_variables, noise_batches, songs
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 VARIABLES = drawn_variables(CONFIG, 2)
 run = partial(
@@ -237,6 +241,34 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         run(output=tmp_path / "file")
+
+
+@contextmanager
+def room_for_files(n_bytes):
+    """Within the block, no file may grow beyond this: like a full disk, an error in the middle of a write."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_no_room_for_weights(tmp_path):
+    with room_for_files(8192), pytest.raises(OSError, match=r"File too large: '.*vocals\.safetensors'"):
+        run(output=tmp_path)
+    assert not list(tmp_path.glob("*.part"))
+
+
+# Orbax drops the writes that it has begun for the other arrays.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_no_room_for_a_save(tmp_path):
+    resumed(tmp_path, max_steps=4)  # the second epoch is made to be no better: nothing but the save is large
+    worse = [[9.0, 9.0], [10.0, 10.0]]
+    with room_for_files(8192), pytest.raises(OSError, match="checkpoints: could not save"):
+        resumed(tmp_path, max_steps=8, validate=lambda variables: worse.pop())
+    # What was saved before is whole, and with room the run goes on.
+    assert [epoch.step for epoch in resumed(tmp_path).history.epochs] == [4, 8, 12]
 
 
 def test_prefetching_ends_with_its_block():

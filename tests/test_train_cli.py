@@ -12,6 +12,8 @@ from jaxsep import cli
 from jaxsep.cli import train
 from jaxsep.separation import load_separator
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 TINY = [
     "--dataset", "synthetic", "--samples-per-track", "1", "--batch-size", "4", "--hidden-size", "4", "--lr", "0.01",
     "--seq-dur", "0.2", "--nfft", "128", "--nhop", "64", "--sample-rate", "8000", "--bandwidth", "4000", "--quiet",

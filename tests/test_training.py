@@ -13,6 +13,8 @@ from jaxsep.config import OpenUnmixConfig
 from jaxsep.stft import stft
 from tests.training import drawn_variables
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 CONFIG = OpenUnmixConfig(n_fft=64, hop_length=16, hidden_size=8, n_layers=1)
 TARGETS = (0, 2)
 OPTIMIZER = training.adam_with_l2()

@@ -25,6 +25,7 @@ def start(tmp_path_factory):
     def start(output, *arguments, flags="") -> subprocess.Popen:
         environment = os.environ | {
             "JAX_COMPILATION_CACHE_DIR": str(cache),
+            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "XLA_FLAGS": flags,
             "PYTHONPATH": str(ROOT),

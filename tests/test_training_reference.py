@@ -12,6 +12,8 @@ from jaxsep.batches import Batch
 from jaxsep.config import OpenUnmixConfig
 from jaxsep.io.variables import flatten, unflatten
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 DATA = np.load(Path(__file__).parent / "reference" / "data" / "training.npz")
 # Those of tests/reference/make_training.py.
 CONFIG = OpenUnmixConfig.from_max_bin(20, n_fft=64, hop_length=16, hidden_size=8, n_layers=2)

@@ -4,6 +4,7 @@
 """
 
 import argparse
+import logging
 import signal
 import threading
 from collections.abc import Sequence
@@ -63,6 +64,7 @@ def _train(arguments: argparse.Namespace, catalogue: Any) -> int:
 
     from jaxsep import training  # here: --help need not wait for JAX
 
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax would print what is raised and told anyway
     say = speaker(arguments)
     targets = _targets(arguments)
     model = _model(arguments, targets)
