@@ -23,17 +23,20 @@ class Block(NamedTuple):
     is_last: bool
 
 
-def cut(pieces: Iterable[np.ndarray], *, n_frames: int, n_fft: int, hop_length: int) -> Iterator[Block]:
-    """Cut a signal that comes in pieces into blocks of ``n_frames`` centred frames.
+def cut(
+    pieces: Iterable[np.ndarray], *, n_frames: int, n_fft: int, hop_length: int, center: bool = True
+) -> Iterator[Block]:
+    """Cut a signal that comes in pieces into blocks of ``n_frames`` frames.
 
     ``stft.stft(block.samples, center=False)`` gives the frames ``b n_frames ... (b + 1) n_frames - 1`` of
-    ``stft.stft(signal, center=True)``, the reflection at both ends included.
+    ``stft.stft(signal, center=center)``, the reflection at both ends of a centred one included.
 
     Args:
         pieces: arrays ``(..., time)`` of any lengths, equal in their leading dimensions.
         n_frames: frames per block, at least 1.
         n_fft: window length in samples.
         hop_length: samples between frames, at most ``n_fft``.
+        center: whether frame ``t`` is centred on sample ``t * hop_length``, or starts there.
 
     Yields:
         Blocks, each overlapping the one before by ``n_fft - hop_length`` samples.
@@ -48,8 +51,8 @@ def cut(pieces: Iterable[np.ndarray], *, n_frames: int, n_fft: int, hop_length: 
     """
     size, step = (n_frames - 1) * hop_length + n_fft, n_frames * hop_length
     held: list[np.ndarray] = []
-    n_held, total = 0, 0
-    for piece, total in _reflected(pieces, n_fft // 2):
+    n_held, total, is_first = 0, 0, True
+    for piece, total in _reflected(pieces, n_fft // 2) if center else _counted(pieces):
         held.append(piece)
         n_held += piece.shape[-1]
         while n_held > size:  # not >=: whether a block is the last one shows only in what follows
@@ -57,7 +60,10 @@ def cut(pieces: Iterable[np.ndarray], *, n_frames: int, n_fft: int, hop_length: 
             yield Block(signal[..., :size], n_frames, total, is_last=False)
             held = [signal[..., step:].copy()]  # a copy, or the view would keep all of it
             n_held -= step
+            is_first = False
     n_valid = 1 + (n_held - n_fft) // hop_length
+    if is_first:  # a signal below one window, followed by zeros, has one frame
+        n_valid = max(1, n_valid)
     signal = np.concatenate(held, axis=-1)
     padding = [(0, 0)] * (signal.ndim - 1) + [(0, size - n_held)]
     yield Block(np.pad(signal, padding), n_valid, total, is_last=True)
@@ -75,6 +81,16 @@ def count(n_samples: int, *, n_frames: int, n_fft: int, hop_length: int) -> int:
     first = (n_frames - 1) * hop_length + n_fft
     beyond = n_samples + 2 * (n_fft // 2) - first
     return 1 + max(0, -(-beyond // (n_frames * hop_length)))
+
+
+def _counted(pieces: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, int]]:
+    """The pieces as they are, each with the samples of the signal so far."""
+    total = 0
+    for piece in pieces:
+        total += piece.shape[-1]
+        yield piece, total
+    if total == 0:
+        raise ValueError("expected audio of at least one sample, got none")
 
 
 def _reflected(pieces: Iterable[np.ndarray], pad: int) -> Iterator[tuple[np.ndarray, int]]:

@@ -15,6 +15,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
+from jaxsep.products import half_product
+
 __all__ = ["LSTMCarry", "LSTMParams", "bilstm", "draw", "init", "init_carry", "param_shapes", "scan_layer"]
 
 
@@ -79,7 +81,7 @@ def init_carry(params: LSTMParams, batch: int) -> LSTMCarry:
 
 
 def bilstm(
-    params: LSTMParams, x: Float[Array, "batch frame feature"]
+    params: LSTMParams, x: Float[Array, "batch frame feature"], *, bf16: bool = False
 ) -> Float[Array, "batch frame direction*hidden"]:
     """One LSTM layer over whole sequences, forwards and, with two directions, backwards.
 
@@ -89,6 +91,7 @@ def bilstm(
     Args:
         params: the layer's parameters.
         x: sequences, any floating values.
+        bf16: multiply the input in bfloat16, see :func:`jaxsep.products.half_product`.
 
     Returns:
         The hidden states, the backward ones after the forward ones on the last axis.
@@ -108,7 +111,7 @@ def bilstm(
     if x.ndim != 3 or x.shape[-1] != features:
         raise ValueError(f"expected sequences (batch, frame, {features}), got shape {x.shape}")
     both = jnp.stack([x, x[:, ::-1]]) if params.input_kernel.shape[0] == 2 else x[None]
-    outputs, _ = scan_layer(params, both, init_carry(params, x.shape[0]))
+    outputs, _ = scan_layer(params, both, init_carry(params, x.shape[0]), bf16=bf16)
     if len(outputs) == 2:
         return jnp.concatenate([outputs[0], outputs[1][:, ::-1]], axis=-1)
     return outputs[0]
@@ -120,6 +123,7 @@ def scan_layer(
     carry: LSTMCarry,
     *,
     valid: Bool[Array, "direction frame"] | None = None,
+    bf16: bool = False,
 ) -> tuple[Float[Array, "direction batch frame hidden"], LSTMCarry]:
     """Run a layer over a piece of its sequences, each direction in the order in which it reads.
 
@@ -131,6 +135,7 @@ def scan_layer(
         x: each direction's input, frames in reading order.
         carry: the state before the first frame.
         valid: which frames are real. Padding, before or after the sequence, holds the state at zero.
+        bf16: multiply the input in bfloat16; the products from frame to frame stay as they are.
 
     Returns:
         The hidden states in reading order, and the carry after the last frame.
@@ -149,7 +154,11 @@ def scan_layer(
     half = np.repeat([0.5, 0.5, 1.0, 0.5], hidden_size).astype(x.dtype)
     input_kernel = params.input_kernel * half[None, None]
     bias = (params.input_bias + params.recurrent_bias) * half[None]
-    gates = jnp.einsum("dbtf,dfg->tdbg", x, input_kernel) + bias[None, :, None]
+    if bf16:
+        gates = jnp.transpose(jax.vmap(half_product)(x, input_kernel), (2, 0, 1, 3))
+    else:
+        gates = jnp.einsum("dbtf,dfg->tdbg", x, input_kernel)
+    gates = gates + bias[None, :, None]
     if valid is not None:
         # Closed input and forget gates: at padding the cell becomes 0, exactly, and the output with it.
         gates = jnp.where(valid.T[:, :, None, None], gates, jnp.asarray(-1e4, gates.dtype))

@@ -12,6 +12,7 @@ Source Separation", Journal of Open Source Software 4(41), 2019.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
@@ -20,12 +21,14 @@ from jaxtyping import Array, Float
 
 from jaxsep import lstm
 from jaxsep.config import OpenUnmixConfig
+from jaxsep.products import half_product
 
 __all__ = [
     "OpenUnmix",
     "OpenUnmixConfig",
     "Variables",
     "apply",
+    "apply_frames",
     "apply_train",
     "decode",
     "encode",
@@ -75,6 +78,7 @@ class LSTMLayer(nn.Module):
 
     hidden_size: int
     n_directions: int
+    bf16: bool
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch frame feature"]) -> Array:
@@ -85,13 +89,14 @@ class LSTMLayer(nn.Module):
 
         shapes = lstm.param_shapes(x.shape[-1], self.hidden_size, self.n_directions)._asdict()
         params = {name: self.param(name, draw, shape) for name, shape in shapes.items()}
-        return lstm.bilstm(lstm.LSTMParams(**params), x)
+        return lstm.bilstm(lstm.LSTMParams(**params), x, bf16=self.bf16)
 
 
 class LSTMStack(nn.Module):
     """Layers on top of each other, with dropout between them."""
 
     config: OpenUnmixConfig
+    bf16: bool
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch frame feature"], *, dropout: float) -> Array:
@@ -100,14 +105,16 @@ class LSTMStack(nn.Module):
         for index in range(self.config.n_layers):
             if index > 0 and dropout > 0:
                 x = nn.Dropout(dropout, deterministic=False)(x)
-            x = LSTMLayer(self.config.hidden_size // n_directions, n_directions, name=f"layer_{index}")(x)
+            hidden_size = self.config.hidden_size // n_directions
+            x = LSTMLayer(hidden_size, n_directions, self.bf16, name=f"layer_{index}")(x)
         return x
 
 
 class OpenUnmix(nn.Module):
-    """The net of one target. Magnitudes are ``(batch, channel, freq, frame)``."""
+    """The net of one target. Here magnitudes are ``(batch, frame, channel, freq)``: what a frame has lies together."""
 
     config: OpenUnmixConfig
+    bf16: bool = False
 
     def setup(self) -> None:
         """Name the parts as open-unmix's own state dict does."""
@@ -116,24 +123,25 @@ class OpenUnmix(nn.Module):
         self.input_scale = self.param("input_scale", nn.initializers.ones, (config.max_bin,))
         self.output_mean = self.param("output_mean", nn.initializers.ones, (config.n_bins,))
         self.output_scale = self.param("output_scale", nn.initializers.ones, (config.n_bins,))
-        self.fc1 = nn.Dense(config.hidden_size, use_bias=False, kernel_init=_dense_init)
-        self.fc2 = nn.Dense(config.hidden_size, use_bias=False, kernel_init=_dense_init)
-        self.fc3 = nn.Dense(config.n_channels * config.n_bins, use_bias=False, kernel_init=_dense_init)
+        product = _half_dot_general if self.bf16 else None
+        dense = partial(nn.Dense, use_bias=False, kernel_init=_dense_init, dot_general=product)
+        self.fc1, self.fc2 = dense(config.hidden_size), dense(config.hidden_size)
+        self.fc3 = dense(config.n_channels * config.n_bins)
         self.bn1, self.bn2, self.bn3 = BatchNorm(), BatchNorm(), BatchNorm()
-        self.lstm = LSTMStack(config)
+        self.lstm = LSTMStack(config, self.bf16)
 
-    def __call__(self, magnitude: Array, *, train: bool, dropout: float) -> Array:
-        """Magnitudes of the mixture to magnitudes of the target."""
+    def __call__(self, magnitude: Array, *, train: bool, dropout: float, frame_step: int = 1) -> Array:
+        """Magnitudes of the mixture to magnitudes of the target, at every ``frame_step``-th frame."""
         x = self.encode(magnitude, train=train)
-        x = self.merge(x, self.lstm(x, dropout=dropout), train=train)
-        return self.decode(x, magnitude, train=train)
+        recurrent = self.lstm(x, dropout=dropout)
+        x = self.merge(x[:, ::frame_step], recurrent[:, ::frame_step], train=train)
+        return self.decode(x, magnitude[:, ::frame_step], train=train)
 
     def encode(self, magnitude: Array, *, train: bool) -> Float[Array, "batch frame hidden"]:
         """From magnitudes to the LSTM's input."""
-        batch, channels, _, frames = magnitude.shape
-        x = jnp.transpose(magnitude[:, :, : self.config.max_bin], (0, 3, 1, 2))
+        x = magnitude[..., : self.config.max_bin]
         x = (x + self.input_mean[None, None, None]) * self.input_scale[None, None, None]
-        x = self.fc1(x.reshape(batch, frames, channels * self.config.max_bin))
+        x = self.fc1(x.reshape(*x.shape[:2], -1))
         return jnp.tanh(self.bn1(x, train=train))
 
     def merge(self, x: Array, recurrent: Array, *, train: bool) -> Float[Array, "batch frame hidden"]:
@@ -143,10 +151,23 @@ class OpenUnmix(nn.Module):
 
     def decode(self, x: Array, magnitude: Array, *, train: bool) -> Array:
         """From the narrow sequence, through a mask, to the target's magnitudes."""
-        batch, channels, bins, frames = magnitude.shape
-        x = self.bn3(self.fc3(x), train=train).reshape(batch, frames, channels, bins)
+        x = self.bn3(self.fc3(x), train=train).reshape(magnitude.shape)
         mask = nn.relu(x * self.output_scale[None, None, None] + self.output_mean[None, None, None])
-        return jnp.transpose(mask, (0, 2, 3, 1)) * magnitude
+        return mask * magnitude
+
+
+def _half_dot_general(x: Array, kernel: Array, dimension_numbers: Any, precision: Any = None) -> Array:
+    """What a dense layer multiplies with, in bfloat16."""
+    del dimension_numbers, precision  # a dense layer's: the last axis with the first
+    return half_product(x, kernel)
+
+
+def _frames_first(magnitude: Array) -> Array:
+    return jnp.transpose(magnitude, (0, 3, 1, 2))
+
+
+def _frames_last(magnitude: Array) -> Array:
+    return jnp.transpose(magnitude, (0, 2, 3, 1))
 
 
 def init(config: OpenUnmixConfig, *, key: Array) -> Variables:
@@ -166,7 +187,7 @@ def init(config: OpenUnmixConfig, *, key: Array) -> Variables:
         >>> variables["params"]["fc1"]["kernel"].shape
         (2974, 8)
     """
-    magnitude = jnp.zeros((1, config.n_channels, config.n_bins, 1))
+    magnitude = jnp.zeros((1, 1, config.n_channels, config.n_bins))
     return OpenUnmix(config).init(key, magnitude, train=False, dropout=0.0)
 
 
@@ -193,9 +214,9 @@ def apply(
         >>> apply(variables, jnp.ones((1, 33, 5)), config).shape
         (1, 33, 5)
     """
-    flat = _flatten(magnitude, config)
+    flat = _frames_first(_flatten(magnitude, config))
     estimate = OpenUnmix(config).apply(variables, flat, train=False, dropout=0.0)
-    return estimate.reshape(magnitude.shape)
+    return _frames_last(estimate).reshape(magnitude.shape)
 
 
 def apply_train(
@@ -230,18 +251,60 @@ def apply_train(
         >>> sorted(batch_stats)
         ['bn1', 'bn2', 'bn3']
     """
-    flat = _flatten(magnitude, config)
-    estimate, updated = OpenUnmix(config).apply(
-        variables, flat, train=True, dropout=dropout, rngs={"dropout": key}, mutable=["batch_stats"]
+    flat = _frames_first(_flatten(magnitude, config))
+    estimate, batch_stats = apply_frames(variables, flat, config, key=key, dropout=dropout)
+    return _frames_last(estimate).reshape(magnitude.shape), batch_stats
+
+
+def apply_frames(
+    variables: Variables,
+    magnitude: Float[Array, "batch frame channel freq"],
+    config: OpenUnmixConfig,
+    *,
+    key: Array,
+    dropout: float = DROPOUT,
+    frame_step: int = 1,
+    bf16: bool = False,
+) -> tuple[Float[Array, "batch some_frame channel freq"], Variables]:
+    """:func:`apply_train` in the layout in which frames need not be gathered, for the step of a training.
+
+    Args:
+        variables: the net's arrays.
+        magnitude: of the mixtures' STFTs, 0 or more.
+        config: sizes of the net.
+        key: PRNG key of the dropout.
+        dropout: probability with which a feature is dropped, 0 to 1.
+        frame_step: what comes after the LSTM runs on every so many-th frame only.
+        bf16: multiply in bfloat16 in the large products.
+
+    Returns:
+        Magnitudes of the target at every ``frame_step``-th frame, and the new ``batch_stats``.
+
+    Example:
+        >>> import jax
+        >>> config = OpenUnmixConfig(n_channels=1, n_fft=64, hop_length=16, hidden_size=8)
+        >>> variables = init(config, key=jax.random.key(0))
+        >>> magnitude = jnp.ones((4, 5, 1, 33))
+        >>> apply_frames(variables, magnitude, config, key=jax.random.key(1), frame_step=2)[0].shape
+        (4, 3, 1, 33)
+    """
+    estimate, updated = OpenUnmix(config, bf16).apply(
+        variables,
+        magnitude,
+        train=True,
+        dropout=dropout,
+        frame_step=frame_step,
+        rngs={"dropout": key},
+        mutable=["batch_stats"],
     )
-    return estimate.reshape(magnitude.shape), updated["batch_stats"]
+    return estimate, updated["batch_stats"]
 
 
 def encode(
     variables: Variables, magnitude: Float[Array, "batch channel freq frame"], config: OpenUnmixConfig
 ) -> Float[Array, "batch frame hidden"]:
     """The part of :func:`apply` before the LSTM; frames do not see each other."""
-    return OpenUnmix(config).apply(variables, magnitude, train=False, method="encode")
+    return OpenUnmix(config).apply(variables, _frames_first(magnitude), train=False, method="encode")
 
 
 def layers(variables: Variables, config: OpenUnmixConfig) -> list[lstm.LSTMParams]:
@@ -267,7 +330,8 @@ def decode(
     config: OpenUnmixConfig,
 ) -> Float[Array, "batch channel freq frame"]:
     """The part of :func:`apply` after :func:`merge`; frames do not see each other."""
-    return OpenUnmix(config).apply(variables, x, magnitude, train=False, method="decode")
+    estimate = OpenUnmix(config).apply(variables, x, _frames_first(magnitude), train=False, method="decode")
+    return _frames_last(estimate)
 
 
 def _flatten(magnitude: Array, config: OpenUnmixConfig) -> Array:
