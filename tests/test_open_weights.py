@@ -1,6 +1,7 @@
 """The recipe of the packaged weights, from sounds to a model that separates, at toy size and without its sources."""
 
 import json
+from functools import partial
 
 import jax
 import numpy as np
@@ -64,22 +65,14 @@ def songs(nothing_installed, tmp_path_factory):
     return folder
 
 
+def _build(folder, songs):
+    return f"--output {folder} --songs {songs} --rendered 2 --seconds 3 --workers 1".split()
+
+
 @pytest.fixture(scope="module")
 def built(songs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("corpus")
-    arguments = [
-        "--output",
-        str(folder),
-        "--songs",
-        str(songs),
-        "--rendered",
-        "3",
-        "--seconds",
-        "5",
-        "--workers",
-        "1",
-    ]
-    assert build.main(arguments) == 0
+    assert build.main(_build(folder, songs)) == 0
     return folder
 
 
@@ -112,19 +105,7 @@ def test_the_corpus_holds_what_was_asked_for(built, capfd):
 def test_building_again_changes_nothing_and_an_interrupted_song_is_made_anew(built, songs):
     stamps = {path: path.stat().st_mtime_ns for path in built.glob("*/*")}
     (built / ".rendered_00001.part").mkdir()
-    arguments = [
-        "--output",
-        str(built),
-        "--songs",
-        str(songs),
-        "--rendered",
-        "3",
-        "--seconds",
-        "5",
-        "--workers",
-        "1",
-    ]
-    assert build.main(arguments) == 0
+    assert build.main(_build(built, songs)) == 0
     assert {path: path.stat().st_mtime_ns for path in built.glob("*/*")} == stamps
     (built / ".rendered_00001.part").rmdir()
 
@@ -310,32 +291,27 @@ def test_calibration_finds_the_gain_that_a_net_lacks():
     assert calibrate.stem_sdr(wrong, gains).mean() > calibrate.stem_sdr(wrong, np.ones(4)).mean()
 
 
-def test_trains_resumes_calibrates_exports_and_separates(built, tmp_path, capsys):
-    toy = [
-        "--hidden-size",
-        "4",
-        "--batch-size",
-        "2",
-        "--seconds",
-        "0.5",
-        "--epoch",
-        "2",
-        "--corpus",
-        str(built),
-    ]
-    toy += ["--cache", str(tmp_path / "cache"), "--steps", "4"]
-    assert train.main([*toy, "--output", str(tmp_path / "whole")]) == 0
-    # The halves only stop elsewhere.
-    assert train.main([*toy, "--output", str(tmp_path / "halves"), "--minutes", "0"]) == 0
-    assert train.main([*toy, "--output", str(tmp_path / "halves"), "--resume"]) == 0
-    assert "ended for minutes after step 1" in capsys.readouterr().out
-    for target in STEMS:
-        mine, other = (load_weights(tmp_path / run / "last", target) for run in ("whole", "halves"))
-        jax.tree.map(np.testing.assert_array_equal, mine.variables, other.variables)
-    lines = (tmp_path / "whole" / "validation.jsonl").read_text().splitlines()
+@pytest.fixture
+def compiled_once(tmp_path):
+    """What is resumed need not be compiled again."""
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path / "xla"))
+    yield
+    jax.config.update("jax_compilation_cache_dir", None)
+
+
+def test_trains_resumes_calibrates_exports_and_separates(built, tmp_path, capsys, monkeypatch, compiled_once):
+    small = partial(OpenUnmixConfig, n_fft=1024, hop_length=512, n_layers=1)
+    monkeypatch.setattr(train, "OpenUnmixConfig", small)  # one layer is compiled in a third of the time
+    run, model = tmp_path / "run", tmp_path / "model"
+    toy = f"--hidden-size 4 --batch-size 2 --seconds 0.5 --epoch 2 --corpus {built} --steps 2"
+    toy = [*toy.split(), "--cache", str(tmp_path / "cache"), "--output", str(run)]
+    assert train.main([*toy, "--minutes", "0"]) == 0
+    assert train.main([*toy, "--resume"]) == 0
+    said = capsys.readouterr().out
+    assert "ended for minutes after step 1" in said and "ended for steps after step 2" in said
+    lines = (run / "validation.jsonl").read_text().splitlines()
     assert [set(json.loads(line)["recorded_rubidium"]) for line in lines] == [set(STEMS)] * 4
 
-    run, model = tmp_path / "whole", tmp_path / "model"
     places = ["--corpus", str(built), "--cache", str(tmp_path / "cache"), "--model", str(run / "last")]
     assert calibrate.main([*places, "--output", str(run / "gains.json"), "--excerpts", "1"]) == 0
     gains = json.loads((run / "gains.json").read_text())["gains"]
