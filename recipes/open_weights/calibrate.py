@@ -27,7 +27,7 @@ from recipes.open_weights.validate import excerpts_of
 __all__ = ["best_gains", "main", "stem_sdr"]
 
 _FACTORS = (0.63, 0.79, 1.0, 1.26, 1.58)  # steps of 2 dB
-_BOUNDS = (0.3, 1.5)
+_BOUNDS = (0.3, 2.0)
 
 
 @jax.jit
@@ -44,7 +44,7 @@ def _sdr(magnitudes: jax.Array, mixture: jax.Array, truth: jax.Array, gains: jax
 def stem_sdr(prepared: list[tuple[jax.Array, jax.Array, jax.Array]], gains: np.ndarray) -> np.ndarray:
     """Mean SDR of each source in dB over the excerpts in which it sounds."""
     rows = np.array([np.asarray(_sdr(*one, jnp.asarray(gains, jnp.float32))) for one in prepared])
-    return np.nanmean(rows, axis=0)
+    return np.nanmean(rows.astype(np.float64), axis=0)
 
 
 def prepare(models: list[Weights], excerpts: np.ndarray) -> list[tuple[jax.Array, jax.Array, jax.Array]]:
