@@ -1,0 +1,80 @@
+"""Builds the corpus: recorded songs, recorded guitars, rendered songs. Stopped and started again, it goes on.
+
+sh recipes/open_weights/install.sh
+python -m recipes.open_weights.build --output corpus --songs everything-is-free --rendered 700
+"""
+
+import argparse
+import sys
+import traceback
+from collections.abc import Callable
+from functools import partial
+from multiprocessing import Pool
+from pathlib import Path
+
+from tqdm import tqdm
+
+from recipes.open_weights import corpus, sources
+
+__all__ = ["main"]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("--output", type=Path, required=True, help="folder of the corpus")
+    p.add_argument("--songs", type=Path, help="folder of recorded songs in stems")
+    p.add_argument("--rendered", type=int, default=700, help="how many songs to render")
+    p.add_argument("--seconds", type=float, default=35.0, help="length of a rendered song")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--workers", type=int, default=2)
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Build what is not there yet."""
+    args = parser().parse_args(argv)
+    if args.songs and not any(args.songs.glob("*/*.*")):
+        print(f"--songs: expected folders of stems in {args.songs}, found none", file=sys.stderr)
+        return 2
+    args.output.mkdir(parents=True, exist_ok=True)
+    tasks: list[tuple[str, Callable[[], None]]] = []
+    if args.songs:
+        for folder in sorted(path for path in args.songs.iterdir() if path.is_dir()):
+            tasks.append((f"recorded_{folder.name}", partial(corpus.write_recorded, args.output, folder)))
+    for file in sources.guitars():
+        name = f"guitar_{file.parent.name.replace(' ', '_').lower()}"
+        tasks.append((name, partial(corpus.write_guitar, args.output, file)))
+    for index in range(args.rendered):
+        work = partial(_render, args.output, args.seed, index, args.seconds, args.songs)
+        tasks.append((f"rendered_{index:05d}", work))
+    tasks = [task for task in tasks if not (args.output / task[0]).exists()]
+    failed = []
+    with Pool(args.workers) as pool:
+        for name, problem in tqdm(pool.imap_unordered(_run, tasks), total=len(tasks), desc="songs"):
+            if problem:
+                failed.append(name)
+                print(f"\n{name}: {problem}", file=sys.stderr, flush=True)
+    for source in sources.missing():
+        print(f"built without, as not installed: {source}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _run(task: tuple[str, Callable[[], None]]) -> tuple[str, str | None]:
+    """One song must not stop the others."""
+    name, work = task
+    try:
+        work()
+    except Exception:
+        return name, traceback.format_exc(limit=-3)
+    return name, None
+
+
+def _render(output: Path, seed: int, index: int, seconds: float, songs: Path | None) -> None:
+    stems, compression = corpus.render_song(seed, index, seconds, songs)
+    note = {"kind": "rendered", "seed": seed, "index": index}
+    corpus.write_song(output, f"rendered_{index:05d}", stems, compression, note)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

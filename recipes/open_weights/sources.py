@@ -1,0 +1,181 @@
+"""What the corpus is made from: where each source lies, what its licence is, and which are missing here."""
+
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import soundfile
+import soxr
+
+__all__ = [
+    "ATTRIBUTIONS",
+    "DRUMS",
+    "RATE",
+    "Stroke",
+    "choose",
+    "fonts",
+    "guitars",
+    "missing",
+    "read",
+    "sampled_kits",
+    "speakers",
+]
+
+RATE = 44100
+DRUMS = ("kick", "snare", "hat", "open_hat", "ride", "crash", "tom_low", "tom_high", "clap", "perc")
+
+_FONTS = (
+    Path("/usr/share/sounds/sf2/FluidR3_GM.sf2"),
+    Path("/usr/share/sounds/sf3/MuseScore_General_Lite.sf3"),
+    Path("/usr/share/sounds/sf3/FluidR3Mono_GM.sf3"),
+)
+_SONIC_PI = Path("/usr/share/sonic-pi/samples")
+_KITS = Path("/usr/share/hydrogen/data/drumkits")
+# The other kits of the package are under the GPL.
+_FREE_KITS = ("Audiophob", "BJA_Pacific", "rumpf_kit_z01_h2", "circAfrique v4")
+_GUITARS = Path("/usr/share/games/fretsonfire/data/songs")
+_SPEECH = Path("/usr/share/asterisk/sounds")
+
+ATTRIBUTIONS = (
+    ("Everything is Free, Software-Entwicklungskit", "CC0 1.0", "vocals, drums, bass, other"),
+    ("FluidR3 GM and FluidR3Mono GM soundfonts, Frank Wen, Michael Cowgill and others", "MIT", "drums, bass, other"),
+    ("MuseScore General soundfont (Lite), S. Christian Collins and others", "MIT", "drums, bass, other"),
+    ("Sonic Pi's samples, many authors on Freesound", "CC0 1.0", "drums"),
+    ("Hydrogen drum kit Audiophob, audiophobdubstep", "CC0 1.0", "drums"),
+    ("Hydrogen drum kit rumpf_kit_z01, Emanuel Rumpf", "CC BY 3.0", "drums"),
+    ("Hydrogen drum kit BJA_Pacific, Luc Tanguay and Bransin James Anderson", "CC BY-SA 3.0 US", "drums"),
+    ("Hydrogen drum kit circAfrique v4, Jim Harney", "CC BY-SA 3.0", "drums"),
+    ("Frets on Fire songs, Carlos Viola Iborra (Sectoid)", "MIT", "recorded guitars for other"),
+    ("Frets on Fire songs, Lars Muldjord", "CC BY-SA 3.0", "recorded guitars for other"),
+    (
+        "Asterisk core sounds: Allison Smith (English, Spanish), June Wallack (French), Carlo Flora (Italian), "
+        "Ivrvoice (Russian); Digium and others",
+        "CC BY-SA 3.0, CC BY",
+        "spoken clips from which vocals are sung",
+    ),
+    ("datasets.synthetic and datasets.score", "MIT, our own", "notes, drums, bass, other, vocals"),
+)  # fmt: skip
+
+
+class Stroke(NamedTuple):
+    """One recorded stroke and the velocities that it stands for."""
+
+    file: Path
+    low: float
+    high: float
+
+
+def missing() -> list[str]:
+    """Sources that are not installed; the corpus is built without them."""
+    absent = [str(path) for path in (*_FONTS, _SONIC_PI, _GUITARS, _SPEECH) if not path.exists()]
+    absent += [str(_KITS / kit) for kit in _FREE_KITS if not (_KITS / kit).exists()]
+    absent += [name for name in ("tinysoundfont", "pyworld", "mido") if find_spec(name) is None]
+    return absent + ([] if Path("/usr/share/mma").exists() else ["mma"])
+
+
+def fonts() -> list[Path]:
+    """Soundfonts that are installed and can be played."""
+    return [path for path in _FONTS if path.exists()] if find_spec("tinysoundfont") else []
+
+
+def guitars() -> list[Path]:
+    """Recordings of lone electric guitars."""
+    return sorted(_GUITARS.glob("*/*/guitar.ogg"))
+
+
+def speakers() -> dict[str, list[Path]]:
+    """Clips of speech by speaker."""
+    if find_spec("pyworld") is None or find_spec("av") is None:
+        return {}
+    voices = {path.name: sorted(path.rglob("*.g722")) for path in sorted(_SPEECH.glob("*_*_*_*"))}
+    # Silences, beeps and single letters hold nothing to sing.
+    return {
+        name: [clip for clip in clips if clip.stat().st_size > 12_000 and "silence" not in str(clip)]
+        for name, clips in voices.items()
+        if clips
+    }
+
+
+_SONIC_PI_NAMES = {
+    "kick": r"^bd_|drum_bass_|drum_heavy_kick|elec_(hollow|soft)_kick",
+    "snare": r"^sn_|drum_snare|elec_.*snare",
+    "hat": r"drum_cymbal_(closed|pedal)|elec_(tick|cymbal)",
+    "open_hat": r"drum_cymbal_open",
+    "ride": r"drum_cymbal_(soft|hard)",
+    "crash": r"drum_splash|drum_cymbal_hard",
+    "tom_low": r"drum_tom_(lo|mid)",
+    "tom_high": r"drum_tom_(hi|mid)|elec_fuzz_tom",
+    "clap": r"perc_snap|elec_(snare|flip)",
+    "perc": r"drum_cowbell|elec_(wood|pop|blip|twip|ping|bell|triangle)|perc_(bell|till)|^tabla_",
+}
+# Names of Hydrogen's instruments, and of files where those have none.
+_HYDROGEN_NAMES = {
+    "kick": r"bass ?drum|kick|crunchtime|sangban1 head hit|dununba1 head hit",
+    "snare": r"snare|djembe\d slap",
+    "hat": r"hi.?hat (closed|pedal)|hat-light|sabmute|kenkeni1 bell",
+    "open_hat": r"hi.?hat (open|free)|14-open",
+    "ride": r"ride|cymbal",
+    "crash": r"crash",
+    "tom_low": r"floor tom|low tom|tom-0105|noise-tom0|djembe\d bass",
+    "tom_high": r"(high|middle) tom|^tom$|tomh|noise-tom1|djembe\d tone",
+    "clap": r"clap|stick|kenkeni1 head",
+    "perc": r"cowbell|ride bell|sangban1 bell|dununba1 bell|fxshake",
+}
+
+
+@cache
+def sampled_kits() -> dict[str, dict[str, list[list[Stroke]]]]:
+    """Kits of recorded strokes: kit, drum, then the instruments that may play it, each with its layers."""
+    kits: dict[str, dict[str, list[list[Stroke]]]] = {}
+    if _SONIC_PI.exists():
+        files = sorted(_SONIC_PI.glob("*.flac"))
+        kits["sonic-pi"] = {
+            drum: [[Stroke(file, 0.0, 1.0)] for file in files if re.search(pattern, file.name)]
+            for drum, pattern in _SONIC_PI_NAMES.items()
+        }
+    for name in _FREE_KITS:
+        if (_KITS / name / "drumkit.xml").exists():
+            kits[name] = _hydrogen_kit(_KITS / name)
+    return kits
+
+
+def _hydrogen_kit(folder: Path) -> dict[str, list[list[Stroke]]]:
+    kit: dict[str, list[list[Stroke]]] = {drum: [] for drum in DRUMS}
+    for instrument in ET.parse(folder / "drumkit.xml").iter("{*}instrument"):
+        layers = [_layer(folder, node) for node in instrument.iter("{*}layer")] or [
+            _layer(folder, instrument)
+        ]
+        layers = [layer for layer in layers if layer.file.is_file()]
+        title = (
+            f"{instrument.findtext('{*}name', '')} {layers[0].file.name if layers else ''}".lower().strip()
+        )
+        for drum, pattern in _HYDROGEN_NAMES.items():
+            if layers and re.search(pattern, title):
+                kit[drum].append(layers)
+                break
+    return kit
+
+
+def _layer(folder: Path, node: ET.Element) -> Stroke:
+    file = folder / node.findtext("{*}filename", "")
+    return Stroke(file, float(node.findtext("{*}min", "0")), float(node.findtext("{*}max", "1")))
+
+
+def read(file: Path, rate: int = RATE, *, start: float = 0.0, seconds: float | None = None) -> np.ndarray:
+    """A sound file as float32 (2, time) at a rate; mono is doubled."""
+    native = soundfile.info(file).samplerate
+    frames = -1 if seconds is None else round(seconds * native)
+    sound = soundfile.read(file, frames, round(start * native), dtype="float32", always_2d=True)[0]
+    if native != rate:
+        sound = soxr.resample(sound, native, rate)
+    return np.broadcast_to(sound.T[:2], (2, sound.shape[0])).copy()
+
+
+def choose(rng: np.random.Generator, options: Sequence):
+    """One of a sequence; unlike ``rng.choice``, of anything."""
+    return options[int(rng.integers(len(options)))]

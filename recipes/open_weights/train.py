@@ -1,0 +1,204 @@
+"""Trains the four nets together on the corpus, in pieces that resume.
+
+    python -m recipes.open_weights.train --corpus corpus --output run --steps 900 --minutes 30
+    python -m recipes.open_weights.train --corpus corpus --output run --steps 900 --resume      # goes on
+
+The learning rate warms up, stays, and falls over the last third of ``--steps``. A run that is resumed may be given
+another number of steps, so that it can end sooner or later than was planned, and songs that have been rendered since.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsep import training
+from jaxsep.config import OpenUnmixConfig, TrainingConfig
+from jaxsep.io.checkpoint import load_weights, save_weights
+from recipes.open_weights.augment import equalise
+from recipes.open_weights.cache import Stem, open_corpus
+from recipes.open_weights.corpus import STEMS, is_held_back
+from recipes.open_weights.mixer import Mixer
+from recipes.open_weights.sources import ATTRIBUTIONS
+from recipes.open_weights.validate import excerpts_of, magnitude_snr
+
+__all__ = ["main", "parser", "warmup_stable_decay"]
+
+PACKAGED = Path(__file__).parents[2] / "jaxsep" / "weights" / "umx-open"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("--corpus", type=Path, required=True, help="folder that build wrote")
+    p.add_argument("--cache", type=Path, help="folder for decoded sound; beside the corpus if left out")
+    p.add_argument("--output", type=Path, required=True, help="folder of the run")
+    p.add_argument("--steps", type=int, default=3000, help="steps in all, on which the learning rate depends")
+    p.add_argument("--minutes", type=float, help="stop after so long, to be resumed")
+    p.add_argument("--resume", action="store_true")
+    p.add_argument("--init", help="model to start from: a folder, or umx-open for the packaged one")
+    p.add_argument("--hidden-size", type=int, default=352, help="of fresh nets")
+    p.add_argument("--bandwidth", type=float, default=16000.0, help="Hz, of fresh nets")
+    p.add_argument("--batch-size", type=int, default=16)
+    p.add_argument("--seconds", type=float, default=3.0, help="length of an excerpt")
+    p.add_argument("--learning-rate", type=float, default=1e-3)
+    p.add_argument("--epoch", type=int, default=100, help="steps between two validations")
+    p.add_argument("--ema", type=float, default=0.995, help="of the average of weights")
+    p.add_argument("--dropout", type=float, default=0.25, help="between the LSTM's layers")
+    p.add_argument("--frame-step", type=int, default=2)
+    p.add_argument("--bf16", action="store_true", help="multiply in bfloat16: quicker on accelerators")
+    p.add_argument("--seed", type=int, default=0)
+    return p
+
+
+def warmup_stable_decay(step: int, *, steps: int, peak: float) -> float:
+    """A learning rate that rises over 50 steps, stays, and over the last third falls to a hundredth."""
+    decay = max(steps // 3, 1)
+    left = np.clip((steps - step) / decay, 0.0, 1.0)
+    return float(peak * min(1.0, (step + 1) / min(50, max(steps // 10, 1))) * 0.01 ** (1 - left))
+
+
+def initial(args: argparse.Namespace, mixer: Mixer) -> tuple[OpenUnmixConfig, Any]:
+    """Sizes and stacked variables to begin with: a model's, or fresh ones whose masks begin near a quarter."""
+    if args.init:
+        folder = PACKAGED if args.init == "umx-open" else Path(args.init)
+        models = [load_weights(folder, name) for name in STEMS]
+        variables = [_without_gain(model.variables, model.metadata.get("gain", 1.0)) for model in models]
+        return models[0].config, training.stack(variables)
+    config = OpenUnmixConfig(hidden_size=args.hidden_size, bandwidth=args.bandwidth)
+    mean, std = measure(mixer, config, args.seed)
+    fresh = training.init_state(
+        config,
+        training.adam_with_l2(),
+        n_targets=len(STEMS),
+        key=jax.random.key(args.seed),
+        input_mean=mean,
+        input_std=std,
+    )
+    params = dict(fresh.params)
+    # Adam moves a weight by about the learning rate a step: from masks of one, give or take one, the way to a
+    # quarter alone would take a thousand steps.
+    params["output_mean"] = jnp.full_like(params["output_mean"], 1 / len(STEMS))
+    params["bn3"] = params["bn3"] | {"scale": jnp.full_like(params["bn3"]["scale"], 0.3)}
+    return config, {"params": params, "batch_stats": fresh.batch_stats}
+
+
+def _without_gain(variables: Any, gain: float) -> Any:
+    """Masks as they were before `export` scaled them."""
+    params = dict(variables["params"])
+    params |= {name: np.asarray(params[name]) / gain for name in ("output_scale", "output_mean")}
+    return {"params": params, "batch_stats": dict(variables["batch_stats"])}
+
+
+def measure(
+    mixer: Mixer, config: OpenUnmixConfig, seed: int, batches: int = 6
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of the mixtures' magnitudes in each bin."""
+    from jaxsep.stft import stft
+
+    total = np.zeros((2, config.max_bin))
+    for n in range(batches):
+        batch = mixer(seed, 2**31 + n)  # which training does not reach
+        stems = batch.stems.astype(np.float32) / 32768 * batch.gain[..., None, None]
+        spectra = stft(stems, n_fft=config.n_fft, hop_length=config.hop_length, center=False)
+        mixture = np.abs(np.asarray(equalise(spectra, jax.random.key(n)).sum(axis=1)))[:, :, : config.max_bin]
+        total += [mixture.mean(axis=(0, 1, 3)), (mixture**2).mean(axis=(0, 1, 3))]
+    mean, square = total / batches
+    std = np.sqrt(np.maximum(square - mean**2, 0))
+    return mean, np.maximum(std, 1e-4 * std.max())
+
+
+def split(stems: list[Stem]) -> tuple[list[Stem], dict[str, np.ndarray]]:
+    """What to train on, and excerpts to validate on."""
+    return [stem for stem in stems if not is_held_back(stem.song)], excerpts_of(stems)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Train until the steps or the minutes are used up."""
+    args = parser().parse_args(argv)
+    try:
+        stems = open_corpus(args.corpus, args.cache or args.corpus.with_name(args.corpus.name + "-cache"))
+        trained, groups = split(stems)
+        mixer = Mixer(trained, batch_size=args.batch_size, seconds=args.seconds)
+        config, variables = initial(args, mixer)
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"{len({s.song for s in trained})} songs, validation on {', '.join(groups)}", flush=True)
+    settings = TrainingConfig(
+        seed=args.seed,
+        epochs=10**6,
+        steps_per_epoch=args.epoch,
+        learning_rate=args.learning_rate,
+        patience=0,
+        dropout=args.dropout,
+        clip=5.0,
+        ema=args.ema,
+        bf16=args.bf16,
+        frame_step=args.frame_step,
+    )
+    metadata = {
+        "licence": "MIT",
+        "version": "2",
+        "sources": [f"{name} ({licence})" for name, licence, _ in ATTRIBUTIONS],
+        "songs": len({stem.song for stem in trained}),
+        "init": args.init or "fresh",
+    }
+    log = args.output / "validation.jsonl"
+
+    def validate(variables: Any) -> list[float]:
+        scores = magnitude_snr(variables, groups, config)
+        rounded = {name: {t: round(v, 2) for t, v in row.items()} for name, row in scores.items()}
+        print(f"\nvalidation, dB: {rounded}", flush=True)
+        with log.open("a") as file:
+            file.write(json.dumps(rounded) + "\n")
+        table = np.array([[row[name] for name in STEMS] for row in scores.values()])
+        return [float(-np.nan_to_num(np.nanmean(column), nan=0.0)) for column in table.T]
+
+    args.output.mkdir(parents=True, exist_ok=True)
+    if not args.resume:
+        validate(variables)  # where it starts from
+    try:
+        result = training.fit(
+            mixer,
+            config,
+            settings,
+            targets=STEMS,
+            sources=STEMS,
+            output=args.output / "model",
+            validate=validate,
+            variables=variables,
+            schedule=lambda step: warmup_stable_decay(step, steps=args.steps, peak=args.learning_rate),
+            augment=equalise,
+            resume=args.resume,
+            max_steps=args.steps,
+            minutes=args.minutes,
+            save_minutes=4.0,
+            data={"corpus": "open_weights", "batch_size": args.batch_size, "seconds": args.seconds},
+            metadata=metadata,
+            show=sys.stderr.isatty(),
+            say=lambda text: print(text, flush=True),
+        )
+    except KeyboardInterrupt as stop:
+        print(stop, file=sys.stderr)
+        return 130
+    except (FloatingPointError, OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    for index, name in enumerate(
+        STEMS
+    ):  # the average after the last step; `model` holds the best of each target
+        last = training.unstack(result.variables, index)
+        save_weights(args.output / "last", name, last, config, metadata=metadata)
+    validate(result.variables)
+    print(f"ended for {result.reason} after step {result.history.step}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,352 @@
+"""The recipe of the packaged weights, from sounds to a model that separates, at toy size and without its sources."""
+
+import json
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+import soundfile
+
+from datasets.score import Note
+from jaxsep.config import OpenUnmixConfig
+from jaxsep.io.checkpoint import load_weights, saved_targets
+from jaxsep.training import adam_with_l2, init_state, unstack
+from recipes.open_weights import (
+    arrange,
+    build,
+    calibrate,
+    corpus,
+    export,
+    page,
+    produce,
+    sources,
+    train,
+    validate,
+    voices,
+    world,
+)
+from recipes.open_weights.augment import equalise
+from recipes.open_weights.cache import held_back, open_corpus, whole_song
+from recipes.open_weights.corpus import STEMS
+from recipes.open_weights.mixer import Mixer
+from recipes.umx_open import score
+
+RATE = 44100
+
+
+@pytest.fixture(scope="module")
+def nothing_installed():
+    """Every machine renders as one without the recipe's sources."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sources, "_FONTS", ())
+        for folder in ("_SONIC_PI", "_KITS", "_GUITARS", "_SPEECH"):
+            patch.setattr(sources, folder, sources.Path("/nonexistent"))
+        patch.setattr(arrange, "_LIBRARY", sources.Path("/nonexistent"))
+        sources.sampled_kits.cache_clear()
+        arrange._grooves.cache_clear()
+        yield
+    sources.sampled_kits.cache_clear()
+    arrange._grooves.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def songs(nothing_installed, tmp_path_factory):
+    """Two recorded songs of 7 s: rubidium, which is held back, and one whose bass was never separated."""
+    folder = tmp_path_factory.mktemp("songs")
+    rng = np.random.default_rng(0)
+    for name, stems in (("rubidium", STEMS), ("hydrogen", ("vocals", "drums", "other"))):
+        (folder / name).mkdir()
+        for stem in stems:
+            tone = np.sin(np.arange(7 * RATE) * rng.uniform(0.01, 0.3))[:, None] * [[0.3, 0.2]]
+            soundfile.write(
+                folder / name / f"{stem}.flac", tone + 0.01 * rng.normal(size=(7 * RATE, 2)), RATE
+            )
+    return folder
+
+
+def _build(folder, songs):
+    return f"--output {folder} --songs {songs} --rendered 2 --seconds 3 --workers 1".split()
+
+
+@pytest.fixture(scope="module")
+def built(songs, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpus")
+    assert build.main(_build(folder, songs)) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def stems(built, tmp_path_factory):
+    return open_corpus(built, tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
+def mixer(stems):
+    return Mixer(stems, batch_size=24, seconds=0.5)
+
+
+def test_the_corpus_holds_what_was_asked_for(built, capfd):
+    assert sorted(path.name for path in built.iterdir()) == [
+        "recorded_hydrogen",
+        "recorded_rubidium",
+        *(f"rendered_{n:05d}" for n in range(2)),
+    ]
+    note = json.loads((built / "recorded_hydrogen" / "song.json").read_text())
+    assert note["bass_in_other"]
+    for file in built.glob("*/*.ogg"):
+        sound, rate = soundfile.read(file)
+        assert rate == RATE
+        assert sound.shape[1] == 2
+        assert np.isfinite(sound).all()
+        assert 1e-3 < np.abs(sound).max() < 1.2  # a coder may overshoot 0.9 a little
+
+
+def test_building_again_changes_nothing_and_an_interrupted_song_is_made_anew(built, songs):
+    stamps = {path: path.stat().st_mtime_ns for path in built.glob("*/*")}
+    (built / ".rendered_00001.part").mkdir()
+    assert build.main(_build(built, songs)) == 0
+    assert {path: path.stat().st_mtime_ns for path in built.glob("*/*")} == stamps
+    (built / ".rendered_00001.part").rmdir()
+
+
+def test_a_song_is_a_function_of_seed_and_number(nothing_installed):
+    first, again = (corpus.render_song(3, 1, 2.0, None) for _ in range(2))
+    assert first[1] == again[1]
+    assert first[0].keys() == again[0].keys()
+    for stem, sound in first[0].items():
+        np.testing.assert_array_equal(sound, again[0][stem])
+    other = corpus.render_song(3, 2, 2.0, None)[0]
+    assert not all(np.array_equal(first[0][s], other[s]) for s in first[0].keys() & other.keys())
+
+
+def test_what_is_missing_is_named(nothing_installed):
+    assert "/nonexistent/Audiophob" in sources.missing()
+    assert not sources.fonts() and not sources.speakers() and not sources.sampled_kits()
+
+
+def test_wrong_folders_are_one_line(tmp_path, capsys):
+    assert build.main(["--output", str(tmp_path / "out"), "--songs", str(tmp_path)]) == 2
+    assert train.main(["--corpus", str(tmp_path), "--output", str(tmp_path / "run")]) == 2
+    assert page.main(["--corpus", str(tmp_path), "--output", str(tmp_path / "page")]) == 2
+    assert export.main(["--run", str(tmp_path), "--output", str(tmp_path / "model")]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 4
+    assert all("expected" in line or "No such file" in line for line in lines)
+
+
+def test_every_thirtieth_rendered_song_and_rubidium_are_held_back(stems):
+    held = {f"rendered_{n:05d}" for n in range(90) if corpus.is_held_back(f"rendered_{n:05d}")}
+    assert held == {"rendered_00029", "rendered_00059", "rendered_00089"}
+    assert not corpus.is_held_back("recorded_sodium")
+    assert list(held_back(stems)) == ["recorded_rubidium"]
+    assert all(stem.song != "recorded_rubidium" for stem in train.split(stems)[0])
+
+
+def test_normalising_sets_the_level_of_what_sounds():
+    rng = np.random.default_rng(0)
+    sound = np.zeros((2, 4 * RATE), np.float32)
+    sound[:, :RATE] = 0.003 * rng.normal(size=(2, RATE))
+    loud = produce.normalise(sound)
+    assert np.sqrt((loud[:, :RATE] ** 2).mean()) == pytest.approx(0.1, rel=0.02)
+    np.testing.assert_array_equal(produce.normalise(np.zeros((2, RATE), np.float32)), 0)
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_a_studio_keeps_length_and_headroom(stem):
+    rng = np.random.default_rng(1)
+    dry = rng.normal(size=(2, RATE)).astype(np.float32)
+    for seed in range(4):
+        made = produce.produce(stem, dry, produce.draw_medium(rng), np.random.default_rng(seed))
+        assert made.shape == dry.shape and made.dtype == np.float32
+        assert np.isfinite(made).all() and np.abs(made).max() <= 0.9001
+
+
+def test_a_stretched_vowel_walks_only_inside_itself():
+    frames = np.zeros(30)
+    syllable = voices._Syllable(world.Voice(frames, frames[:, None], frames[:, None], 8000.0), 10, 0.0)
+    for length in (6, 20, 21, 200):
+        walked = voices._stretched(syllable, length)
+        assert len(walked) == 10 + length
+        np.testing.assert_array_equal(walked[:10], np.arange(10))
+        assert walked[10:].min() >= 10 and walked.max() == 29
+        assert np.abs(np.diff(walked[10:])).max() <= (4 if length < 20 else 1)
+
+
+def test_a_voice_is_sung_at_the_pitch_of_the_melody():
+    pytest.importorskip("pyworld")
+    time = np.arange(RATE) / RATE
+    spoken = sum(np.sin(2 * np.pi * 140 * k * time) / k for k in range(1, 30)).astype(np.float32) * 0.1
+    voice = world.analyse(spoken[::2], RATE // 2)
+    sung = world.resynthesise(voice, np.full(len(voice.f0), 330.0), formants=1.1)
+    spectrum = np.abs(np.fft.rfft(sung[RATE // 4 : 3 * RATE // 4] * np.hanning(RATE // 2)))
+    strongest = np.argmax(spectrum[:1000]) * 2
+    assert min(strongest % 330, -strongest % 330) <= 4
+
+
+def test_notes_of_a_band_lie_within_the_song(nothing_installed):
+    band = arrange.arrange(np.random.default_rng(5), 6.0)
+    notes = band.bass.notes + [note for layer in band.other for note in layer.notes]
+    assert notes and all(isinstance(note, Note) and 0 <= note.start < 6 for note in notes)
+    assert all(hit.drum in sources.DRUMS for hit, _ in band.drums)
+
+
+def test_batches_are_a_function_of_seed_and_step(mixer, stems):
+    batch = mixer(5, 7)
+    for mine, again in zip(batch, Mixer(stems, batch_size=24, seconds=0.5)(5, 7), strict=True):
+        np.testing.assert_array_equal(mine, again)
+    assert batch.stems.shape == (24, 4, 2, RATE // 2)
+    assert batch.stems.dtype == np.int16 and batch.gain.dtype == batch.weight.dtype == np.float32
+    assert batch.swap.dtype == bool and batch.origin.dtype == np.int32
+    assert not np.array_equal(batch.stems, mixer(5, 8).stems)
+    assert not np.array_equal(batch.stems, mixer(6, 7).stems)
+
+
+def test_an_unseparated_bass_is_never_a_lesson_in_no_bass(stems):
+    assert [(stem.song, stem.name) for stem in stems if stem.holds_bass] == [("recorded_hydrogen", "other")]
+    # Only that `other` is left: wherever it sounds, the bass is not trained.
+    pool = [stem for stem in stems if stem.name != "other" or stem.holds_bass]
+    batch = Mixer(pool, batch_size=24, seconds=0.5)(0, 0)
+    sounds = (batch.gain[:, STEMS.index("other")] > 0) & (
+        batch.stems[:, STEMS.index("other")].any(axis=(1, 2))
+    )
+    assert sounds.any()
+    np.testing.assert_array_equal(batch.weight[sounds, STEMS.index("bass")], 0)
+    assert (batch.weight[:, STEMS.index("drums")] > 0).mean() > 0.9
+
+
+def test_levels_vary_and_weights_make_losses_comparable(mixer):
+    batch = mixer(0, 3)
+    sounds = batch.stems / 32768.0 * batch.gain[..., None, None]
+    silent = np.abs(sounds).max(axis=(2, 3)) == 0
+    assert 0.02 < silent.mean() < 0.4
+    level = 10 * np.log10((sounds.sum(axis=1) ** 2).mean(axis=(1, 2)) + 1e-12)
+    audible = level > -100
+    assert level[audible].min() < -24 and -18 < level.max() < -10.9
+    # The loss of an estimate of nothing, by Parseval's theorem.
+    loss = 1536 * (sounds**2).mean(axis=(2, 3)) * batch.weight
+    assert (loss < 5).all() and loss[~silent].mean() > 0.05
+
+
+def test_missing_stems_are_named(stems, tmp_path):
+    with pytest.raises(ValueError, match="expected at least one stem of bass"):
+        Mixer([stem for stem in stems if stem.name != "bass"], batch_size=1, seconds=0.5)
+    with pytest.raises(FileNotFoundError, match="expected songs that recipes"):
+        open_corpus(tmp_path, tmp_path / "cache")
+
+
+def test_a_song_is_cut_whole(stems):
+    own = held_back(stems)["recorded_rubidium"]
+    excerpts = whole_song(own, seconds=2.0)
+    assert excerpts.shape == (3, 4, 2, 2 * RATE)
+    drums = next(stem for stem in own if stem.name == "drums")
+    np.testing.assert_array_equal(excerpts[2, 1], drums.audio[:, 4 * RATE : 6 * RATE] / np.float32(32768))
+
+
+def test_equalisers_are_bounded_gains():
+    ones = np.ones((5, 4, 2, 65, 3), np.complex64)
+    gain = np.asarray(equalise(ones, jax.random.key(0)))
+    assert (gain.imag == 0).all()
+    np.testing.assert_array_equal(gain[..., :1], gain[..., 1:2])  # a filter: the same in each frame
+    np.testing.assert_array_equal(gain[:, :, 0], gain[:, :, 1])  # and channel
+    assert gain.real.min() >= 0
+    assert gain.real.max() <= 10 ** (12 / 20) * 1.0001
+    assert gain.real.std() > 0.1
+
+
+def test_the_rate_warms_up_stays_and_falls():
+    rates = [train.warmup_stable_decay(step, steps=900, peak=1e-3) for step in range(900)]
+    assert rates[0] == pytest.approx(2e-5)
+    np.testing.assert_allclose(rates[50:600], 1e-3)
+    assert np.all(np.diff(rates[600:]) < 0)
+    assert rates[-1] == pytest.approx(1e-5, rel=0.05)
+    # A run that is to end elsewhere has the same rates up to where it falls.
+    np.testing.assert_array_equal(
+        rates[:600], [train.warmup_stable_decay(s, steps=1200, peak=1e-3) for s in range(600)]
+    )
+
+
+def test_estimates_of_nothing_have_a_ratio_of_zero():
+    config = OpenUnmixConfig(hidden_size=4, n_layers=1)
+    state = init_state(config, adam_with_l2(), n_targets=4, key=jax.random.key(0))
+    params = state.params | {name: 0 * state.params[name] for name in ("output_mean", "output_scale")}
+    excerpts = np.random.default_rng(0).normal(size=(3, 4, 2, 8192)).astype(np.float32)
+    scores = validate.magnitude_snr(
+        {"params": params, "batch_stats": state.batch_stats}, {"a": excerpts}, config
+    )
+    np.testing.assert_allclose([scores["a"][stem] for stem in STEMS], 0, atol=1e-5)
+
+
+def test_calibration_finds_the_gain_that_a_net_lacks():
+    rng = np.random.default_rng(2)
+    truth = rng.normal(size=(4, 2, 40, 60)) + 1j * rng.normal(size=(4, 2, 40, 60))
+    truth *= 10 ** rng.uniform(-1, 1, size=(4, 1, 40, 60))
+    prepared = [
+        (np.abs(truth).astype(np.float32), truth.sum(axis=0).astype(np.complex64), truth.astype(np.complex64))
+    ]
+    lacking = np.array([1.58, 1.0, 1.0, 1.0])
+    wrong = [(prepared[0][0] * np.float32(lacking)[:, None, None, None], *prepared[0][1:])]
+    gains = calibrate.best_gains(wrong)
+    assert gains[0] < gains[1:].mean()
+    assert calibrate.stem_sdr(wrong, gains).mean() > calibrate.stem_sdr(wrong, np.ones(4)).mean()
+
+
+@pytest.fixture
+def compiled_once(tmp_path):
+    """What is resumed need not be compiled again."""
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path / "xla"))
+    yield
+    jax.config.update("jax_compilation_cache_dir", None)
+
+
+def test_trains_resumes_calibrates_exports_and_separates(built, tmp_path, capsys, monkeypatch, compiled_once):
+    small = partial(OpenUnmixConfig, n_fft=1024, hop_length=512, n_layers=1)
+    monkeypatch.setattr(train, "OpenUnmixConfig", small)  # one layer is compiled in a third of the time
+    run, model = tmp_path / "run", tmp_path / "model"
+    toy = f"--hidden-size 4 --batch-size 2 --seconds 0.5 --epoch 2 --corpus {built} --steps 2"
+    toy = [*toy.split(), "--cache", str(tmp_path / "cache"), "--output", str(run)]
+    assert train.main([*toy, "--minutes", "0"]) == 0
+    assert train.main([*toy, "--resume"]) == 0
+    said = capsys.readouterr().out
+    assert "ended for minutes after step 1" in said and "ended for steps after step 2" in said
+    lines = (run / "validation.jsonl").read_text().splitlines()
+    assert [set(json.loads(line)["recorded_rubidium"]) for line in lines] == [set(STEMS)] * 4
+
+    places = ["--corpus", str(built), "--cache", str(tmp_path / "cache"), "--model", str(run / "last")]
+    assert calibrate.main([*places, "--output", str(run / "gains.json"), "--excerpts", "1"]) == 0
+    gains = json.loads((run / "gains.json").read_text())["gains"]
+    assert export.main(["--run", str(run), "--output", str(model), "--dtype", "float16"]) == 0
+    assert saved_targets(model) == sorted(STEMS)
+    weights, trained = load_weights(model, "drums"), load_weights(run / "last", "drums")
+    assert weights.metadata["licence"] == "MIT" and weights.metadata["version"] == "2"
+    np.testing.assert_allclose(
+        weights.variables["params"]["output_mean"],
+        gains["drums"] * trained.variables["params"]["output_mean"],
+        rtol=1e-6,
+    )
+    assert "| Sonic Pi's samples" in (model / "CARD.md").read_text()
+    assert len((model / "SHA256SUMS").read_text().splitlines()) == 4
+
+    # Starting from a calibrated model takes its gains back.
+    args = train.parser().parse_args(["--corpus", "x", "--output", "y", "--init", str(model)])
+    _, variables = train.initial(args, None)
+    np.testing.assert_allclose(
+        unstack(variables, STEMS.index("drums"))["params"]["output_mean"],
+        trained.variables["params"]["output_mean"],
+        rtol=1e-5,
+    )
+
+
+def test_a_page_of_spectrograms(built, tmp_path):
+    pytest.importorskip("matplotlib")
+    assert (
+        page.main(["--corpus", str(built), "--output", str(tmp_path), "--count", "2", "--seconds", "1"]) == 0
+    )
+    assert "recorded_hydrogen" in (tmp_path / "index.html").read_text()
+    assert len(list(tmp_path.glob("*.png"))) == 3
+
+
+def test_a_songs_mixture_is_the_sum_of_its_stems(songs):
+    stems = score.load_song(songs / "rubidium", (1.0, 4.0))
+    assert stems["mixture"].shape == (2, 3 * RATE)
+    np.testing.assert_array_equal(stems["mixture"], sum(stems[name] for name in STEMS))
