@@ -7,25 +7,12 @@ import numpy as np
 import pytest
 
 from jaxsep.io import audio, musdb, stemfile
+from tests.stem_file import write_stem_file
 
 
 def write(path, n=64, rate=8000, channels=1, value=0.25):
     path.parent.mkdir(parents=True, exist_ok=True)
     audio.save(path, np.full((channels, n), value, np.float32), rate)
-
-
-def write_stem_file(path, stems, rate=44100):
-    """An MP4 with an AAC stream a stem."""
-    av = pytest.importorskip("av")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w", format="mp4") as container:
-        streams = [container.add_stream("aac", rate=rate, layout="stereo") for _ in stems]
-        for stream, stem in zip(streams, stems, strict=True):
-            stream.bit_rate = 256_000
-            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(stem), format="fltp", layout="stereo")
-            frame.sample_rate, frame.pts = rate, 0
-            container.mux(stream.encode(frame))
-            container.mux(stream.encode(None))
 
 
 def test_musdb_hq_has_three_subsets(tmp_path):
@@ -41,6 +28,14 @@ def test_musdb_hq_has_three_subsets(tmp_path):
     assert [track.subset for track in everything] == ["test", "test", "train", "valid"]
     assert all(track.stems == musdb.STEMS for track in everything)
     assert musdb.find_tracks(tmp_path / "test")[0].subset == ""
+
+
+def test_a_folder_of_ones_own_may_have_its_validation_tracks_apart(tmp_path):
+    for folder in ("train/mine", "valid/yours", "train/Triviul - Angelsaint"):
+        write(tmp_path / folder / "drums.wav")
+    valid = musdb.find_tracks(tmp_path, subset="valid")
+    assert [track.name for track in valid] == ["Triviul - Angelsaint", "yours"]
+    assert [track.name for track in musdb.find_tracks(tmp_path, subset="train")] == ["mine"]
 
 
 def test_there_are_14_validation_tracks():

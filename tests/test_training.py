@@ -11,6 +11,9 @@ from jaxsep import openunmix, training
 from jaxsep.batches import Batch
 from jaxsep.config import OpenUnmixConfig
 from jaxsep.stft import stft
+from tests.training import drawn_variables
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 CONFIG = OpenUnmixConfig(n_fft=64, hop_length=16, hidden_size=8, n_layers=1)
 TARGETS = (0, 2)
@@ -38,7 +41,10 @@ def stems(rng) -> np.ndarray:
 
 
 def fresh(n_targets: int = 2) -> training.TrainState:
-    return training.init_state(CONFIG, OPTIMIZER, n_targets=n_targets, key=jax.random.key(1), average=True)
+    variables = drawn_variables(CONFIG, n_targets)
+    return training.init_state(
+        CONFIG, OPTIMIZER, n_targets=n_targets, key=KEY, variables=variables, average=True
+    )
 
 
 def assert_trees_equal(a, b):

@@ -7,10 +7,23 @@ import numpy as np
 
 from jaxsep.batches import MIXTURE, Batch
 from jaxsep.config import OpenUnmixConfig, TrainingConfig
+from jaxsep.io.variables import unflatten, variable_shapes
 
-CONFIG = OpenUnmixConfig(n_fft=64, hop_length=16, hidden_size=8, n_layers=2)
+CONFIG = OpenUnmixConfig(n_fft=64, hop_length=16, hidden_size=8, n_layers=1)
 SOURCES = ("vocals", "drums", "other")
 SETTINGS = TrainingConfig(epochs=3, steps_per_epoch=4, learning_rate=1e-2)
+
+
+def drawn_variables(config: OpenUnmixConfig, n_targets: int, seed: int = 0) -> dict:
+    """Variables of nets, stacked, drawn by NumPy: `openunmix.init` takes long to compile."""
+    rng = np.random.default_rng(seed)
+    flat = {}
+    for path, shape in variable_shapes(config).items():
+        if len(shape) > 1:
+            flat[path] = rng.uniform(-1, 1, (n_targets, *shape)) / np.sqrt(shape[-2])
+        else:
+            flat[path] = np.full((n_targets, *shape), path.endswith(("scale", "var", "output_mean")))
+    return unflatten({path: array.astype(np.float32) for path, array in flat.items()})
 
 
 def stems_of(rng: np.random.Generator, n_samples: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -131,6 +132,8 @@ def prepare_jax(device: str | None) -> str:
     if jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "compiled"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        # Without room for it, the next process compiles anew: no matter for this one.
+        warnings.filterwarnings("ignore", "Error writing persistent compilation cache entry")
     try:
         found = jax.devices()
     except RuntimeError as error:

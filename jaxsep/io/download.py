@@ -16,7 +16,12 @@ _CHUNK = 1 << 18
 
 
 def fetch(
-    urls: Iterable[str], path: str | os.PathLike[str], *, sha256_prefix: str, progress: bool = True
+    urls: Iterable[str],
+    path: str | os.PathLike[str],
+    *,
+    sha256_prefix: str = "",
+    md5: str = "",
+    progress: bool = True,
 ) -> str:
     """Downloads one file from the first address that gives the right one.
 
@@ -24,6 +29,7 @@ def fetch(
         urls: addresses of the same file, tried in this order; ``file:`` is fine too.
         path: where to put it; it appears whole and checked, or not at all.
         sha256_prefix: the first hexadecimal digits of the file's SHA-256.
+        md5: the hexadecimal digits of its MD5, where its publisher gives no better.
         progress: whether to show a bar on the error stream.
 
     Returns:
@@ -32,12 +38,15 @@ def fetch(
     Raises:
         ConnectionError: no address gave the file; the message says why, address by address.
         OSError: the file cannot be written.
+        ValueError: neither hash is given.
     """
+    if not sha256_prefix and not md5:
+        raise ValueError("sha256_prefix: expected this or md5 to check the file by, got neither")
     failures = []
     for url in urls:
         try:
             with atomic_path(path) as temporary:
-                return _fetch_one(url, temporary, sha256_prefix, Path(path).name if progress else None)
+                return _fetch_one(url, temporary, sha256_prefix, md5, Path(path).name if progress else None)
         except _Unfit as error:
             failures.append(f"{url}: {error}")
     raise ConnectionError("; ".join(failures) or "no address to download from")
@@ -47,7 +56,7 @@ class _Unfit(Exception):
     """This address does not give the file; another may."""
 
 
-def _fetch_one(url: str, path: Path, sha256_prefix: str, label: str | None) -> str:
+def _fetch_one(url: str, path: Path, sha256_prefix: str, md5: str, label: str | None) -> str:
     # Imported where the network is needed: together they cost a tenth of a second at every start.
     import http.client
     import urllib.error
@@ -66,7 +75,7 @@ def _fetch_one(url: str, path: Path, sha256_prefix: str, label: str | None) -> s
         raise _Unfit(getattr(error, "reason", None) or error) from None
     size = response.headers.get("Content-Length")
     size = int(size) if size and size.isdecimal() else None
-    digest, received = hashlib.sha256(), 0
+    digest, older, received = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
     bar = tqdm(total=size, unit="B", unit_scale=True, desc=label, disable=label is None, file=sys.stderr)
     with response, bar, path.open("wb") as file:
         while True:
@@ -78,6 +87,7 @@ def _fetch_one(url: str, path: Path, sha256_prefix: str, label: str | None) -> s
                 break
             file.write(chunk)
             digest.update(chunk)
+            older.update(chunk)
             received += len(chunk)
             bar.update(len(chunk))
     if size is not None and received != size:
@@ -86,4 +96,6 @@ def _fetch_one(url: str, path: Path, sha256_prefix: str, label: str | None) -> s
         raise _Unfit(
             f"expected SHA-256 {sha256_prefix}..., got {digest.hexdigest()[: len(sha256_prefix)]}..."
         )
+    if md5 and older.hexdigest() != md5:
+        raise _Unfit(f"expected MD5 {md5}, got {older.hexdigest()}")
     return digest.hexdigest()

@@ -17,14 +17,24 @@ from jaxsep.io.formats import INPUT_EXTENSIONS
 from jaxsep.io.resampling import Resampler
 from jaxsep.io.stemfile import load_streams
 
-__all__ = ["MIXTURE", "STEMS", "SUBSETS", "VALIDATION_TRACKS", "Track", "find_tracks", "load_stems"]
+__all__ = [
+    "MIXTURE",
+    "STEMS",
+    "STREAMS",
+    "SUBSETS",
+    "VALIDATION_TRACKS",
+    "Track",
+    "find_tracks",
+    "load_stems",
+]
 
 STEMS = ("vocals", "drums", "bass", "other")
 MIXTURE = "mixture"
 SUBSETS = ("train", "valid", "test")
 
 _STEM_FILE = ".stem.mp4"
-_STREAMS = (MIXTURE, "drums", "bass", "other", "vocals")  # the order inside a stem file
+STREAMS = (MIXTURE, "drums", "bass", "other", "vocals")
+"""The order inside a stem file."""
 
 VALIDATION_TRACKS = frozenset((
     "ANiMAL - Rockshow",
@@ -75,7 +85,7 @@ def find_tracks(root: str | os.PathLike[str], *, subset: str | None = None) -> l
     """The tracks in a folder and below, in the order of their names.
 
     Args:
-        root: a folder of tracks, with or without folders `train` and `test`; or one track's own folder.
+        root: a folder of tracks, with or without folders `train`, `valid` and `test`; or one track's own folder.
         subset: "train" (without the validation tracks), "valid" or "test"; None for all there are.
 
     Raises:
@@ -107,7 +117,7 @@ def find_tracks(root: str | os.PathLike[str], *, subset: str | None = None) -> l
             if folder in folders:
                 other = next(iter(folders[folder].values()))
                 raise ValueError(f"{path}: expected tracks of different names, got {other} too")
-            folders[folder] = dict.fromkeys(_STREAMS, path)
+            folders[folder] = dict.fromkeys(STREAMS, path)
             continue
         stems = folders.setdefault(relative.parent, {})
         if path.stem in stems:
@@ -151,9 +161,9 @@ def load_stems(
     if track.is_stem_file:
         path = next(iter(track.files.values()))
         streams, rate = load_streams(path)
-        if len(streams) < len(_STREAMS):
-            raise ValueError(f"{path}: expected {len(_STREAMS)} sound streams, got {len(streams)}")
-        sounds = {name: streams[_STREAMS.index(name)] for name in names}
+        if len(streams) < len(STREAMS):
+            raise ValueError(f"{path}: expected {len(STREAMS)} sound streams, got {len(streams)}")
+        sounds = {name: streams[STREAMS.index(name)] for name in names}
         if sample_rate in (None, rate):
             return sounds, rate
         return {name: _resampled(sound, rate, sample_rate) for name, sound in sounds.items()}, sample_rate
@@ -178,7 +188,7 @@ def _sound_files(root: Path) -> Iterable[Path]:
 def _track(root: Path, folder: Path, files: Mapping[str, Path]) -> Track:
     """The track, with its subset taken off its name."""
     parts = folder.parts or (root.resolve().name,)
-    subset = parts[0] if len(parts) > 1 and parts[0] in ("train", "test") else ""
+    subset = parts[0] if len(parts) > 1 and parts[0] in SUBSETS else ""
     name = PurePosixPath(*parts[1:] if subset else parts).as_posix()
     if subset == "train" and name in VALIDATION_TRACKS:
         subset = "valid"

@@ -12,18 +12,23 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from jaxtyping import Float32
+from jaxtyping import Float32, Int16
 
 from jaxsep.io.formats import AudioInfo, OutputFormat
 
-__all__ = ["SndfileSink", "blocks", "info"]
+__all__ = ["EXACT_SEEK", "SndfileSink", "blocks", "excerpt", "info"]
 
-# In these a seek is exact by construction. Elsewhere a decoder must run up to the place, so that a part of
-# a file is always the same part of the whole file's samples.
-_EXACT_SEEK = frozenset(("WAV", "WAVEX", "RF64", "W64", "FLAC", "AIFF", "AU", "CAF"))
+EXACT_SEEK = frozenset(("WAV", "WAVEX", "RF64", "W64", "FLAC", "AIFF", "AU", "CAF"))
+"""Containers in which a seek is exact by construction.
+
+Elsewhere a decoder must run up to the place, so that a part of a file is always the same part of the whole file's
+samples.
+"""
+
 _BLOCK_FRAMES = 1 << 16
 _UNKNOWN_FRAMES = 1 << 62  # libsndfile reports the largest integer for a FLAC stream of unknown length
 _PCM_BITS = {"PCM_16": 16, "PCM_24": 24}
+_SHORT_PCM = frozenset(("PCM_S8", "PCM_U8", "PCM_16"))
 
 
 def info(path: Path) -> AudioInfo | None:
@@ -41,11 +46,36 @@ def blocks(path: Path, first: int) -> Iterator[Float32[np.ndarray, "channel _"]]
     """The samples of ``path`` from the one with index ``first`` on, at the file's own rate."""
     try:
         with soundfile.SoundFile(str(path)) as file:
-            if file.format in _EXACT_SEEK:
+            if file.format in EXACT_SEEK:
                 first -= file.seek(min(first, file.frames))
             while len(frames := file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
                 yield frames[first:].T
                 first = max(0, first - len(frames))
+    except soundfile.SoundFileError as error:
+        raise ValueError(f"{path}: damaged sound file ({_reason(error)})") from None
+
+
+def excerpt(
+    path: Path, first: int, count: int
+) -> Int16[np.ndarray, "channel time"] | Float32[np.ndarray, "channel time"]:
+    """Up to ``count`` samples of ``path`` from the one with index ``first`` on, at the file's own rate.
+
+    Args:
+        path: a file of one of the containers in `EXACT_SEEK`.
+        first: at least 0.
+        count: at least 0.
+
+    Returns:
+        int16 as it lies in a file of 16 bits or fewer, float32 with full scale ±1 out of any other.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    try:
+        with soundfile.SoundFile(str(path)) as file:
+            file.seek(min(first, file.frames))
+            dtype = "int16" if file.subtype in _SHORT_PCM else "float32"
+            return file.read(count, dtype=dtype, always_2d=True).T
     except soundfile.SoundFileError as error:
         raise ValueError(f"{path}: damaged sound file ({_reason(error)})") from None
 

@@ -4,28 +4,61 @@ PyAV is an extra. All streams are decoded in one pass over the file.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Shaped
+from numpy.typing import DTypeLike
 
-__all__ = ["load_streams"]
+__all__ = ["load_streams", "stream_lengths"]
+
+_FLOAT = np.dtype(np.float32)
+_SAMPLE_FORMATS = {_FLOAT: "fltp", np.dtype(np.int16): "s16p"}  # FFmpeg's names
 
 
-def load_streams(path: Path) -> tuple[Float32[np.ndarray, "stream channel time"], float]:
+def stream_lengths(path: Path) -> tuple[list[int], float]:
+    """Samples of each sound stream as the header tells them, and the sample rate in Hz; nothing is decoded.
+
+    Raises:
+        OSError: the file is missing or may not be read.
+        ValueError: PyAV is missing, or the file is no stem file.
+    """
+    with _open(path) as (_, container):
+        streams = container.streams.audio
+        rate = _rate(path, streams)
+        return [round((one.duration or 0) * one.time_base * rate) for one in streams], float(rate)
+
+
+def load_streams(
+    path: Path, *, dtype: DTypeLike = np.float32
+) -> tuple[Shaped[np.ndarray, "stream channel time"], float]:
     """All sound streams of a file, and their sample rate.
 
     Args:
         path: an MP4 (or any container that PyAV reads) whose sound streams are alike.
+        dtype: float32, full scale ±1; or int16, rounded and clipped, in half the memory.
 
     Returns:
-        The streams in the order of the file, full scale ±1, cut to the shortest; and the rate in Hz.
+        The streams in the order of the file, cut to the shortest; and the rate in Hz.
 
     Raises:
         OSError: the file is missing or may not be read.
         ValueError: PyAV is missing, the file has no sound, is damaged, or its streams differ in rate or
             channels.
     """
+    with _open(path) as (av, container):
+        streams = container.streams.audio
+        rate = _rate(path, streams)
+        return _decode(av, container, streams, np.dtype(dtype)), float(rate)
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[tuple[ModuleType, Any]]:
+    """PyAV and the opened file; what FFmpeg complains of meanwhile becomes a ValueError that names the file."""
     try:
         import av
     except ImportError:
@@ -36,20 +69,26 @@ def load_streams(path: Path) -> tuple[Float32[np.ndarray, "stream channel time"]
         pass
     try:
         with av.open(str(path), format="mp4", metadata_errors="replace") as container:
-            streams = container.streams.audio
-            kinds = {(stream.rate, stream.channels) for stream in streams}
-            if len(kinds) != 1:
-                raise ValueError(
-                    f"{path}: expected sound streams of one rate and number of channels, got {kinds or 'none'}"
-                )
-            return _decode(av, container, streams), float(streams[0].rate)
+            yield av, container
     except av.FFmpegError as error:
         raise ValueError(f"{path}: damaged stem file ({error.strerror})") from None
 
 
-def _decode(av, container, streams) -> Float32[np.ndarray, "stream channel time"]:
+def _rate(path: Path, streams: Any) -> int:
+    """The streams' sample rate; they must be alike."""
+    kinds = {(stream.rate, stream.channels) for stream in streams}
+    if len(kinds) != 1:
+        raise ValueError(
+            f"{path}: expected sound streams of one rate and number of channels, got {kinds or 'none'}"
+        )
+    return streams[0].rate
+
+
+def _decode(
+    av: ModuleType, container: Any, streams: Any, dtype: np.dtype = _FLOAT
+) -> Shaped[np.ndarray, "stream channel time"]:
     """The streams' samples, without the silence that fills the last frame of the codec."""
-    planar = {stream.index: av.AudioResampler(format="fltp") for stream in streams}
+    planar = {stream.index: av.AudioResampler(format=_SAMPLE_FORMATS[dtype]) for stream in streams}
     pieces: dict[int, list[np.ndarray]] = {stream.index: [] for stream in streams}
     ends: dict[int, float] = {}
     for packet in container.demux(streams):
@@ -62,8 +101,16 @@ def _decode(av, container, streams) -> Float32[np.ndarray, "stream channel time"
             extra = max(0, frame.pts + frame.samples - ends.get(index, math.inf)) if counts_samples else 0
             block = np.concatenate([part.to_ndarray() for part in planar[index].resample(frame)], axis=1)
             pieces[index].append(block[:, : max(0, block.shape[1] - extra)])
-    sounds = [np.concatenate(parts, axis=1) if parts else np.zeros((1, 0)) for parts in pieces.values()]
-    length = min(sound.shape[1] for sound in sounds)
+    length = min(sum(part.shape[1] for part in parts) for parts in pieces.values())
     if not length:
         raise ValueError(f"{container.name}: expected sound in every stream, got an empty one")
-    return np.stack([sound[:, :length] for sound in sounds]).astype(np.float32, copy=False)
+    sounds = None
+    for number, parts in enumerate(pieces.values()):
+        if sounds is None:
+            sounds = np.empty((len(pieces), parts[0].shape[0], length), dtype)
+        end = 0
+        while parts:  # freed as they are copied: songs are long
+            part = parts.pop(0)[:, : length - end]
+            sounds[number, :, end : end + part.shape[1]] = part
+            end += part.shape[1]
+    return sounds

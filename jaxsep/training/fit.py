@@ -16,7 +16,7 @@ from jaxsep.training.history import History
 from jaxsep.training.loop import Limits, Loop, Parts, Validate
 from jaxsep.training.progress import Progress
 from jaxsep.training.schedule import Schedule
-from jaxsep.training.state import TrainState, adam_with_l2, init_state
+from jaxsep.training.state import adam_with_l2, init_state, state_shapes
 from jaxsep.training.step import Augment
 from jaxsep.training.validation import song_losses
 
@@ -110,26 +110,25 @@ def fit(
     optimizer = adam_with_l2(weight_decay=settings.weight_decay, clip=settings.clip)
     key_init, key_steps = jax.random.split(jax.random.key(settings.seed))
 
-    def start(mean: Any = None, std: Any = None) -> TrainState:
-        return init_state(
-            config,
-            optimizer,
-            n_targets=len(targets),
-            key=key_init,
-            input_mean=mean,
-            input_std=std,
-            variables=variables,
-            average=settings.ema > 0,
-        )
-
     with Checkpoints(folder.checkpoints) as checkpoints:
         if checkpoints.latest() is not None:
-            state, notes = checkpoints.restore(start())
+            shapes = state_shapes(config, optimizer, n_targets=len(targets), average=settings.ema > 0)
+            state, notes = checkpoints.restore(shapes)
             history = History.from_json(notes)
             say(f"going on after step {history.step}, epoch {len(history.epochs)}")
         else:
             history = History.fresh(len(targets), settings)
-            state = start(*_measured(input_statistics, config, say))
+            mean, std = _measured(input_statistics, config, say)
+            state = init_state(
+                config,
+                optimizer,
+                n_targets=len(targets),
+                key=key_init,
+                input_mean=mean,
+                input_std=std,
+                variables=variables,
+                average=settings.ema > 0,
+            )
         limits = Limits.of(settings, max_steps=max_steps, minutes=minutes, save_minutes=save_minutes)
         parts = Parts(
             batches=batches,
@@ -141,7 +140,7 @@ def fit(
             key=np.asarray(jax.random.key_data(key_steps)),
             augment=augment,
             schedule=schedule,
-            validate=validate or _validation(validation_songs, config, targets),
+            validate=validate or validation_over(validation_songs, config, targets),
             metadata={
                 "licence": "unknown",
                 **(metadata or {}),
@@ -178,7 +177,9 @@ def _measured(
     return statistics.measure(given, config)
 
 
-def _validation(songs: Sequence[Song], config: OpenUnmixConfig, targets: tuple[str, ...]) -> Validate | None:
+def validation_over(
+    songs: Sequence[Song], config: OpenUnmixConfig, targets: tuple[str, ...]
+) -> Validate | None:
     """The mean loss over songs, which hosts share."""
     if not songs:
         return None

@@ -32,8 +32,8 @@ __all__ = ["RunFolder"]
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
-# A run may go on with others of these: they say how long it is, not what it does.
-_FREE = ("epochs", "patience")
+# A run may go on with others of these: they say how long it is and where its data lie, not what it does.
+_FREE = ("epochs", "patience", "root")
 
 
 class RunFolder:

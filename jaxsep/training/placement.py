@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -40,8 +41,13 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
         leaf = np.array(leaf)
         return jax.make_array_from_callback(leaf.shape, sharding, lambda index: leaf[index])
 
-    # A CPU's device may use NumPy's memory as its own, and a donated state would write to it: hence jnp.copy.
-    return jax.tree.map(lambda leaf: jax.numpy.copy(put(leaf)), tree)
+    # A CPU's device may use NumPy's memory as its own, and a donated state would write to it: hence the copy.
+    return _copy(jax.tree.map(put, tree))
+
+
+@jax.jit
+def _copy(tree: Any) -> Any:
+    return jax.tree.map(jnp.copy, tree)
 
 
 def place(batch: Batch, mesh: Mesh) -> Batch:

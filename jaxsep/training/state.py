@@ -1,16 +1,19 @@
 """What a step of training changes: the nets of all targets, stacked, and the optimiser's moments."""
 
+from collections.abc import Sequence
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
 from jaxsep import openunmix
 from jaxsep.config import OpenUnmixConfig
 
-__all__ = ["TrainState", "adam_with_l2", "init_state", "kept_variables", "stack", "unstack"]
+__all__ = ["TrainState", "adam_with_l2", "init_state", "kept_variables", "stack", "state_shapes", "unstack"]
 
 
 class TrainState(NamedTuple):
@@ -23,6 +26,7 @@ class TrainState(NamedTuple):
     average: Any  # {"params", "batch_stats"}: running average of the weights; None without
 
 
+@cache  # the same object again, so that what was compiled with it serves again
 def adam_with_l2(*, weight_decay: float = 1e-5, clip: float | None = None) -> optax.GradientTransformation:
     """The direction of Adam whose gradient includes that of ``weight_decay / 2 |params|²``, as in open-unmix.
 
@@ -78,34 +82,51 @@ def init_state(
         (3, 16, 8)
     """
     if variables is None:
-        variables = _fresh(key, config, n_targets)
-    else:
-        shapes = jax.eval_shape(lambda: _fresh(key, config, n_targets))
-        # Copies: the state will be donated, the caller's arrays must not be.
-        variables = jax.tree.map(jnp.array, {name: variables[name] for name in ("params", "batch_stats")})
-        if jax.tree.map(jnp.shape, variables) != jax.tree.map(jnp.shape, shapes):
-            raise ValueError(
-                f"variables: expected those of {n_targets} nets of {config}, got arrays of other names or shapes"
-            )
+        variables = stack([_fresh(k, config) for k in jax.random.split(key, n_targets)])
+    variables = jax.tree.map(np.asarray, {name: variables[name] for name in ("params", "batch_stats")})
+    expected = _variable_shapes(config, n_targets)
+    if jax.tree.map(np.shape, variables) != jax.tree.map(lambda leaf: leaf.shape, expected):
+        raise ValueError(
+            f"variables: expected those of {n_targets} nets of {config}, got arrays of other names or shapes"
+        )
     params = dict(variables["params"])
     for name, value in (("input_mean", input_mean), ("input_scale", input_std)):
         if value is None:
             continue
-        value = jnp.asarray(value)
+        value = np.asarray(value)
         if value.shape != (config.max_bin,):
             raise ValueError(f"{name}: expected statistics of shape {(config.max_bin,)}, got {value.shape}")
         value = -value if name == "input_mean" else 1.0 / value
-        params[name] = jnp.array(jnp.broadcast_to(value, params[name].shape), params[name].dtype)
-    variables = {"params": params, "batch_stats": variables["batch_stats"]}
-    # The average starts as a copy: a donated state may not hold an array twice.
-    copy = jax.tree.map(jnp.copy, variables) if average else None
-    opt_state = jax.jit(jax.vmap(optimizer.init))(params)
-    return TrainState(jnp.zeros((), jnp.int32), **variables, opt_state=opt_state, average=copy)
+        params[name] = np.broadcast_to(value, params[name].shape).astype(params[name].dtype)
+    return _begin({**variables, "params": params}, optimizer=optimizer, average=average)
 
 
-def _fresh(key: Array, config: OpenUnmixConfig, n_targets: int) -> dict[str, Any]:
-    # Not compiled as a whole: XLA takes half a minute over so many random numbers.
-    return stack([openunmix.init(config, key=k) for k in jax.random.split(key, n_targets)])
+def state_shapes(
+    config: OpenUnmixConfig, optimizer: optax.GradientTransformation, *, n_targets: int, average: bool
+) -> TrainState:
+    """The state that `init_state` makes, without its numbers: shapes and dtypes."""
+    begin = partial(_begin, optimizer=optimizer, average=average)
+    return jax.eval_shape(begin, _variable_shapes(config, n_targets))
+
+
+@partial(jax.jit, static_argnames=("optimizer", "average"))
+def _begin(
+    variables: dict[str, Any], *, optimizer: optax.GradientTransformation, average: bool
+) -> TrainState:
+    # Copies: the state will be donated, but not what it was made of; nor may it hold an array twice.
+    own, kept = (jax.tree.map(jnp.copy, variables) for _ in range(2))
+    opt_state = jax.vmap(optimizer.init)(own["params"])
+    return TrainState(jnp.zeros((), jnp.int32), **own, opt_state=opt_state, average=kept if average else None)
+
+
+@partial(jax.jit, static_argnums=1)
+def _fresh(key: Array, config: OpenUnmixConfig) -> dict[str, Any]:
+    return dict(openunmix.init(config, key=key))
+
+
+def _variable_shapes(config: OpenUnmixConfig, n_targets: int) -> dict[str, Any]:
+    one = jax.eval_shape(partial(_fresh, config=config), jax.random.key(0))
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((n_targets, *leaf.shape), leaf.dtype), one)
 
 
 def kept_variables(state: TrainState) -> dict[str, Any]:
@@ -113,9 +134,9 @@ def kept_variables(state: TrainState) -> dict[str, Any]:
     return state.average or {"params": state.params, "batch_stats": state.batch_stats}
 
 
-def stack(variables: list[Any]) -> dict[str, Any]:
-    """The variables of one net after the other as those of a stacked model."""
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *(dict(one) for one in variables))
+def stack(variables: Sequence[Any]) -> dict[str, Any]:
+    """The variables of one net after the other as those of a stacked model, in NumPy."""
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *(dict(one) for one in variables))
 
 
 def unstack(variables: Any, index: int) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""MUSDB18 as records; ``python -m datasets.musdb18`` makes them."""

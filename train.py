@@ -1,0 +1,9 @@
+"""Train Open-Unmix: ``python train.py --target bass --dataset synthetic``; ``--help`` tells more."""
+
+import sys
+
+from datasets import catalogue
+from jaxsep.cli import train
+
+if __name__ == "__main__":
+    sys.exit(train.main(catalogue))
