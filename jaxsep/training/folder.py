@@ -25,6 +25,7 @@ import numpy as np
 from jaxsep import __version__
 from jaxsep.config import OpenUnmixConfig
 from jaxsep.io.checkpoint import read_json, save_weights, write_json
+from jaxsep.io.files import atomic_path
 from jaxsep.training.history import History
 from jaxsep.training.state import unstack
 
@@ -110,7 +111,8 @@ class RunFolder:
         except ImportError:
             return None
         path = self.folder / "curves.png"
-        figure.savefig(path, dpi=120)
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary, format="png", dpi=120)
         return path
 
 
