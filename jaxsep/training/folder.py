@@ -26,6 +26,7 @@ import numpy as np
 from jaxsep import __version__
 from jaxsep.config import OpenUnmixConfig
 from jaxsep.io.checkpoint import read_json, save_weights, write_json
+from jaxsep.io.files import atomic_path
 from jaxsep.training.history import History
 from jaxsep.training.state import unstack
 
@@ -108,7 +109,8 @@ class RunFolder:
         best = "validation" if len(self.targets) == 1 else None
         figure = plot.curves(curves, logarithmic=positive, best=best)
         path = self.folder / "curves.png"
-        figure.savefig(path, dpi=120)
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary, format="png", dpi=120)
         return path
 
 
