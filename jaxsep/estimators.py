@@ -60,10 +60,10 @@ class SeparatorEstimator:
 
     @cached_property
     def _source_settings(self) -> dict[str, Any]:
-        models = getattr(self.source, "models", None)
-        if models is None:
+        stacks = getattr(self.source, "stacks", None)
+        if stacks is None:
             return {"source": repr(self.source)}
-        return {"source": self.source.name, "weights": {target: _digest(m) for target, m in models.items()}}
+        return {"source": self.source.name, "weights": {"+".join(s.targets): _digest(s) for s in stacks}}
 
     def settings(self, track: Track) -> dict[str, Any]:
         """The weights' digests and the configuration."""
@@ -173,10 +173,10 @@ def group_components(
     return grouped
 
 
-def _digest(model: Any) -> str:
-    """A fingerprint of a net: its configuration and all its numbers."""
-    found = hashlib.sha256(repr(model.config).encode())
-    leaves, _ = jax.tree.flatten_with_path(model.variables)
+def _digest(stack: Any) -> str:
+    """A fingerprint of nets: their configuration and all their numbers."""
+    found = hashlib.sha256(repr(stack.config).encode())
+    leaves, _ = jax.tree.flatten_with_path((stack.variables, stack.layers))
     for path, leaf in leaves:
         found.update(jax.tree_util.keystr(path).encode())
         found.update(np.ascontiguousarray(leaf).tobytes())

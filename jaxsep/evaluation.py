@@ -76,6 +76,9 @@ def evaluate(
     if n_jobs < 1:
         raise ValueError(f"n_jobs: expected at least 1, got {n_jobs}")
     work = _Progress(len(tracks), progress)
+    # One song computes while others are read and written: two that compute share the same cores, and XLA's threads
+    # for the CPU have been seen to wait for each other for ever.
+    computing = threading.Lock()
 
     def one(number: int, track: Track) -> Outcome:
         def report(done: float) -> None:
@@ -89,13 +92,17 @@ def evaluate(
         if known is None or audible:
             song = load_song(track, excerpt)
             report(_READ_SHARE)
-            made = estimator(song, lambda done: report(_READ_SHARE + (_ESTIMATE_SHARE - _READ_SHARE) * done))
+            with computing:
+                made = estimator(
+                    song, lambda done: report(_READ_SHARE + (_ESTIMATE_SHARE - _READ_SHARE) * done)
+                )
             estimates, notes = fit_estimates(song, made)
             report(_ESTIMATE_SHARE)
             if scores is None:
-                scored = score(
-                    song.references, estimates, song.sample_rate, mixture=song.mixture, config=config
-                )
+                with computing:
+                    scored = score(
+                        song.references, estimates, song.sample_rate, mixture=song.mixture, config=config
+                    )
                 seconds = song.mixture.shape[1] / song.sample_rate
                 window, hop = (seconds if math.isinf(x) else x for x in (config.window, config.hop))
                 scores = TrackScores(track.name, scored, window, hop, settings, notes)
@@ -103,7 +110,8 @@ def evaluate(
                 write_scores(path, scores)
                 scores = read_scores(path, track.name)  # as a later run will find them
             if audible:
-                on_audio(song, estimates, scores)
+                with computing:
+                    on_audio(song, estimates, scores)
         report(1.0)
         return Outcome(track, scores, None, known is not None)
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from jaxsep import openunmix, training
+from jaxsep.io.checkpoint import load_weights
 from jaxsep.separation import load_separator
 from jaxsep.stft import stft
 from jaxsep.training.prefetch import prefetch
@@ -59,7 +60,7 @@ def test_a_run_learns_and_its_folder_is_a_model(whole):
     assert result.reason == "epochs"
     assert (np.array(last.train_loss) < first.train_loss).all()
     separator = load_separator(folder)
-    assert set(separator.models) == {"vocals", "other"}
+    assert set(separator.targets) == {"vocals", "other"}
     noise = np.random.default_rng(0).normal(0, 0.1, (2, 2000)).astype(np.float32)
     stems = np.concatenate(list(separator.stream(lambda: [noise], n_channels=2)), axis=-1)
     assert stems.shape == (2, 2, 2000)
@@ -82,7 +83,7 @@ def test_the_description_tells_all(whole):
 
 def test_the_best_weights_are_kept(whole):
     result, folder = whole
-    best = load_separator(folder).models["vocals"]
+    best = load_weights(folder, "vocals")
     losses = training.song_losses(
         training.stack([best.variables]), songs(2000, 3001), CONFIG, targets=["vocals"]
     )
@@ -153,8 +154,7 @@ def test_nan_stops_at_once_and_what_was_saved_stays(tmp_path):
     kept = sorted(path.name for path in (tmp_path / "runs" / "vocals+other" / "checkpoints").iterdir())
     assert kept == ["4"]
     assert all(
-        np.isfinite(leaf).all()
-        for leaf in jax.tree.leaves(load_separator(tmp_path).models["vocals"].variables)
+        np.isfinite(leaf).all() for leaf in jax.tree.leaves(load_weights(tmp_path, "vocals").variables)
     )
 
 

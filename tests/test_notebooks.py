@@ -15,6 +15,7 @@ import soundfile
 ROOT = Path(__file__).parents[1]
 TINY_FLAGS = """
     --batch-size 2 --seq-dur 0.5 --hidden-size 8 --nfft 512 --nhop 256 --samples-per-track 1
+    --sample-rate 8000 --bandwidth 4000
 """
 TINY = {
     "nmf": {"N_BARS": 1, "N_STEPS": 3},

@@ -30,7 +30,6 @@ from recipes.open_weights.augment import equalise
 from recipes.open_weights.cache import held_back, open_corpus, whole_song
 from recipes.open_weights.corpus import STEMS
 from recipes.open_weights.mixer import Mixer
-from recipes.umx_open import score
 
 RATE = 44100
 
@@ -344,9 +343,3 @@ def test_a_page_of_spectrograms(built, tmp_path):
     )
     assert "recorded_hydrogen" in (tmp_path / "index.html").read_text()
     assert len(list(tmp_path.glob("*.png"))) == 3
-
-
-def test_a_songs_mixture_is_the_sum_of_its_stems(songs):
-    stems = score.load_song(songs / "rubidium", (1.0, 4.0))
-    assert stems["mixture"].shape == (2, 3 * RATE)
-    np.testing.assert_array_equal(stems["mixture"], sum(stems[name] for name in STEMS))

@@ -40,7 +40,7 @@ def test_a_run_and_what_comes_of_it(tmp_path, capsys):
     model = tmp_path / "model"
     assert run("--target", "bass", "--epochs", 2, "--output", model, *TINY) == 0
     separator = load_separator(model)
-    assert list(separator.models) == ["bass"]
+    assert separator.targets == ("bass",)
     assert separator.sample_rate == 8000
     history = json.loads((model / "bass.json").read_text())["metadata"]["train_loss_history"]
     assert history[1] < history[0]

@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from functools import partial
-from multiprocessing import Pool
+from multiprocessing import get_context
 from pathlib import Path
 
 from tqdm import tqdm
@@ -50,7 +50,8 @@ def main(argv: list[str] | None = None) -> int:
         tasks.append((f"rendered_{index:05d}", work))
     tasks = [task for task in tasks if not (args.output / task[0]).exists()]
     failed = []
-    with Pool(args.workers) as pool:
+    # Fresh processes: a fork of one that has threads, as JAX has, may hang.
+    with get_context("spawn").Pool(args.workers) as pool:
         for name, problem in tqdm(pool.imap_unordered(_run, tasks), total=len(tasks), desc="songs"):
             if problem:
                 failed.append(name)

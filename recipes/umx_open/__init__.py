@@ -1,1 +1,0 @@
-"""The weights `umx-open`: data, training, export and scores."""
