@@ -1,7 +1,7 @@
 """A step of training beside open-unmix's: ``python benchmarks/bench_training.py --batch 16 --seconds 6``.
 
 Open-unmix gets the mixture and the target as float audio; ours gets four stems as 16-bit integers, with gains and
-exchanged channels still to be applied. Both run in one process, whose allocator keeps its memory (`jaxsep.cli.memory`).
+exchanged channels still to be applied. Both run in one process, whose allocator keeps its memory (`jaxsep.memory`).
 """
 
 import argparse
@@ -11,9 +11,8 @@ import types
 import jax
 import numpy as np
 from harness import measure, report
-from jaxsep.cli.memory import keep_memory
 
-from jaxsep import training
+from jaxsep import memory, training
 from jaxsep.batches import Batch
 from jaxsep.config import OpenUnmixConfig
 
@@ -34,7 +33,7 @@ def main() -> None:
     parser.add_argument("--bf16", action="store_true", help="time half-precision products too")
     parser.add_argument("--alone", action="store_true", help="leave open-unmix out")
     arguments = parser.parse_args()
-    keep_memory()
+    memory.keep()
 
     config = OpenUnmixConfig(hidden_size=arguments.hidden_size)
     rng = np.random.default_rng(0)

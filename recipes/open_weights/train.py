@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsep import training
+from jaxsep import memory, training
 from jaxsep.config import OpenUnmixConfig, TrainingConfig
 from jaxsep.io.checkpoint import load_weights, save_weights
 from recipes.open_weights.augment import equalise
@@ -121,6 +121,7 @@ def split(stems: list[Stem]) -> tuple[list[Stem], dict[str, np.ndarray]]:
 def main(argv: list[str] | None = None) -> int:
     """Train until the steps or the minutes are used up."""
     args = parser().parse_args(argv)
+    memory.keep()
     try:
         stems = open_corpus(args.corpus, args.cache or args.corpus.with_name(args.corpus.name + "-cache"))
         trained, groups = split(stems)
