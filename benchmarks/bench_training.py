@@ -1,7 +1,7 @@
 """A step of training beside open-unmix's: ``python benchmarks/bench_training.py --batch 16 --seconds 6``.
 
 Open-unmix gets the mixture and the target as float audio; ours gets four stems as 16-bit integers, with gains and
-exchanged channels still to be applied. Both run in one process, whose allocator keeps its memory (`jaxsep.memory`).
+exchanged channels still to be applied. Both run in one process, with the allocator as train.py sets it.
 """
 
 import argparse
@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--bf16", action="store_true", help="time half-precision products too")
     parser.add_argument("--alone", action="store_true", help="leave open-unmix out")
     arguments = parser.parse_args()
+    memory.restart_with_huge_pages()
     memory.keep()
 
     config = OpenUnmixConfig(hidden_size=arguments.hidden_size)

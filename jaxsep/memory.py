@@ -1,15 +1,16 @@
 """How the C library's allocator treats this process's memory: give back what is not used, or keep it."""
 
 import ctypes
+import os
 import sys
 
-__all__ = ["keep", "release"]
+__all__ = ["keep", "release", "restart_with_huge_pages"]
 
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 # glibc's own functions; another C library may lack them.
 _malloc_trim = getattr(_LIBC, "malloc_trim", None)
 _mallopt = getattr(_LIBC, "mallopt", None)
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
 _NEVER = 2**31 - 1
 
 _EVERY = 8  # blocks: it takes a millisecond, and what is taken back must be asked for again
@@ -32,7 +33,8 @@ def keep() -> bool:
     """Ask glibc to keep large blocks instead of returning each to the system.
 
     A training step on a CPU makes temporaries of hundreds of megabytes. By default each is mapped anew, and every
-    page of it costs a fault: a third of the step. Elsewhere than on Linux with glibc nothing is done.
+    page of it costs a fault. Only the first arena can hold blocks of any size, so all threads get to use that one.
+    Elsewhere than on Linux with glibc nothing is done.
 
     Returns:
         Whether the allocator has agreed.
@@ -43,4 +45,18 @@ def keep() -> bool:
     """
     if _mallopt is None:
         return False
-    return _mallopt(_M_MMAP_THRESHOLD, _NEVER) == 1 and _mallopt(_M_TRIM_THRESHOLD, _NEVER) == 1
+    wishes = {_M_MMAP_THRESHOLD: _NEVER, _M_TRIM_THRESHOLD: _NEVER, _M_ARENA_MAX: 1}
+    agreed = [_mallopt(name, value) == 1 for name, value in wishes.items()]
+    return all(agreed)
+
+
+def restart_with_huge_pages() -> None:
+    """Start this program anew with an allocator that asks for pages of 2 MB instead of 4 kB.
+
+    A training step on a CPU then takes a fifth less time. glibc reads this setting only when a process starts. Whoever
+    has set ``GLIBC_TUNABLES`` is left alone; elsewhere than on Linux with glibc nothing is done.
+    """
+    if _mallopt is None or "GLIBC_TUNABLES" in os.environ:
+        return
+    os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
