@@ -17,7 +17,7 @@ _EVERY = 8  # blocks: it takes a millisecond, and what is taken back must be ask
 
 
 def release(index: int) -> None:
-    """After the first block of a pass and every eighth, give the system what this process has freed.
+    """After every eighth block of a pass, give the system what this process has freed.
 
     glibc keeps freed memory for the next request. The arrays of a song's blocks come and go in sizes between
     which it finds few matches, and what it keeps grows with the song. Other C libraries need no telling.
@@ -25,7 +25,7 @@ def release(index: int) -> None:
     Args:
         index: of the block that is done.
     """
-    if _malloc_trim is not None and index % _EVERY == 0:
+    if _malloc_trim is not None and index % _EVERY == _EVERY - 1:
         _malloc_trim(0)
 
 
