@@ -20,6 +20,7 @@ from jaxsep import lstm, memory, openunmix, rendering
 from jaxsep.blocks import Block
 from jaxsep.config import OpenUnmixConfig
 from jaxsep.io.checkpoint import Weights
+from jaxsep.one_core import one_core_jit
 from jaxsep.rendering import Report
 
 __all__ = ["Sequences", "Stack", "decode", "encode", "recur", "stack_models"]
@@ -93,9 +94,9 @@ def encode(
         n_valid = block.n_valid
         spectrogram = _transform(block.samples, stacks)
         for blocks, stack in zip(kept, stacks, strict=True):
-            blocks.append(_encode(stack.variables, spectrogram, config=stack.config))
-        # Work is queued, not awaited: without this the whole song's audio would wait in memory.
-        jax.block_until_ready([blocks[-1] for blocks in kept])
+            # Awaited, so that one runs after the other, and the whole song's audio does not wait in memory.
+            made = _encode(stack.variables, spectrogram, config=stack.config)
+            blocks.append(jax.block_until_ready(made))
         memory.release(index)
         if n_blocks:
             report((index + 1) / n_blocks)
@@ -167,7 +168,7 @@ def _run_layer(
 
 
 def _scan_now(params, block, mirrored, n_valid, carry, lane) -> tuple[Array, lstm.LSTMCarry]:
-    """:func:`_scan`, awaited: in the thread that it runs in, so that another one can run beside it."""
+    """:func:`_scan`, awaited in the thread that it runs in: another lane's runs beside it."""
     return jax.block_until_ready(_scan(params, block, mirrored, n_valid, carry, lane=lane))
 
 
@@ -187,7 +188,9 @@ def decode(
     for index, block in enumerate(song):
         spectrogram = _transform(block.samples, stacks)
         magnitudes = tuple(
-            _decode(stack.variables, sequences.blocks[index], spectrogram, config=stack.config)
+            jax.block_until_ready(
+                _decode(stack.variables, sequences.blocks[index], spectrogram, config=stack.config)
+            )
             for stack, sequences in zip(stacks, hidden, strict=True)
         )
         for sequences in hidden:
@@ -197,7 +200,8 @@ def decode(
 
 def _transform(samples: np.ndarray, stacks: Sequence[Stack]) -> Complex[Array, "group channel freq frame"]:
     sizes = stacks[0].config
-    return rendering.transform(samples, n_fft=sizes.n_fft, hop_length=sizes.hop_length)
+    made = rendering.transform(samples, n_fft=sizes.n_fft, hop_length=sizes.hop_length)
+    return jax.block_until_ready(made)
 
 
 # The compiled functions: one each for the whole song, whatever its length. By default an accelerator multiplies
@@ -212,7 +216,7 @@ def _encode(variables: openunmix.Variables, spectrogram: Array, *, config: OpenU
         return encode(variables, jnp.abs(spectrogram))
 
 
-@partial(jax.jit, static_argnames="lane")
+@partial(one_core_jit, static_argnames="lane")
 def _scan(
     params: lstm.LSTMParams,
     block: tuple[Array, ...],

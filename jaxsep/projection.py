@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float, Int
 
+from jaxsep.one_core import one_core_jit
 from jaxsep.projection_filters import projection_filters
 from jaxsep.sample_blocks import block_starts, frame_blocks, map_groups, power_of_two
 
@@ -67,7 +68,7 @@ def projection_energies(
     return Energies(*energies)
 
 
-@functools.partial(jax.jit, static_argnames=("pairs", "batch_size"))
+@functools.partial(one_core_jit, static_argnames=("pairs", "batch_size"))
 def _block_energies(
     references: Float[Array, "block reference time"],
     estimates: Float[Array, "block estimate time"],

@@ -9,6 +9,7 @@ import numpy as np
 from jax.scipy.linalg import cho_solve, cholesky
 from jaxtyping import Array, Complex, Float, Int
 
+from jaxsep.one_core import one_core_jit
 from jaxsep.sample_blocks import block_starts, cut, frame_blocks, map_groups, power_of_two
 
 __all__ = ["projection_filters"]
@@ -82,7 +83,7 @@ def _cross_correlations(
     return jnp.fft.irfft(sum(map_groups(spectra, stretches())), n_fft)[..., :filters_len]
 
 
-@functools.partial(jax.jit, static_argnames=("n_references", "filters_len"))
+@functools.partial(one_core_jit, static_argnames=("n_references", "filters_len"))
 def _cross_spectra(
     stretch: Float[Array, "signal time"], *, n_references: int, filters_len: int
 ) -> Complex[Array, "reference signal freq"]:
@@ -117,7 +118,7 @@ def _remainder_correlations(
     return jnp.fft.irfft(sum(spectra), n_fft)[..., :filters_len]
 
 
-@jax.jit
+@one_core_jit
 def _remainder_spectra(
     references: Float[Array, "block reference time"],
     estimates: Float[Array, "block estimate time"],

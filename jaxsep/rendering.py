@@ -65,33 +65,50 @@ def render(
     Yields:
         float32 pieces that together are as long as the song; with ``config.residual`` one source more.
     """
-    sizes = {"n_fft": n_fft, "hop_length": hop_length}
+    pieces = _pieces(estimates, config, n_fft=n_fft, hop_length=hop_length)
+    for index, piece in enumerate(_ahead(pieces)):
+        yield piece
+        if report and n_blocks:
+            report((index + 1) / n_blocks)
+
+
+def _ahead(pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """The pieces, the next one in the making while the caller writes this one.
+
+    All that computes does so in one other thread: see :mod:`jaxsep.one_core`.
+    """
+    remaining = iter(pieces)
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, remaining, None)
+        while (piece := coming.result()) is not None:
+            coming = pool.submit(next, remaining, None)
+            yield piece
+
+
+def _pieces(
+    estimates: Iterable[Estimate], config: SeparationConfig, *, n_fft: int, hop_length: int
+) -> Iterator[Float[np.ndarray, "group source channel time"]]:
     overlap, position, tail = n_fft - hop_length, -(n_fft // 2), None
-    for index, estimate in enumerate(_ahead(estimates)):
+    for index, estimate in enumerate(estimates):
         block, magnitudes = estimate.block, estimate.magnitudes
         if tail is None:
             n_sources = sum(len(some) for some in magnitudes) + config.residual
             group, channels = block.samples.shape[:2]
             tail = _Tail(jnp.zeros((group, n_sources, channels, overlap)), jnp.zeros(overlap))
         made, tail = _filter(
-            magnitudes, estimate.spectrogram, block.samples, block.n_valid, tail, config=config, **sizes
+            magnitudes,
+            estimate.spectrogram,
+            block.samples,
+            block.n_valid,
+            tail,
+            n_fft=n_fft,
+            hop_length=hop_length,
+            config=config,
         )
         stop = block.length - position if block.is_last else block.samples.shape[-1] - overlap
         yield np.asarray(made)[..., max(0, -position) : stop]
         position += stop
         memory.release(index)
-        if report and n_blocks:
-            report((index + 1) / n_blocks)
-
-
-def _ahead(estimates: Iterable[Estimate]) -> Iterator[Estimate]:
-    """The estimates, the next one in the making while the caller works on this one."""
-    remaining = iter(estimates)
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next, remaining, None)
-        while (estimate := coming.result()) is not None:
-            coming = pool.submit(next, remaining, None)
-            yield estimate
 
 
 class _Tail(NamedTuple):

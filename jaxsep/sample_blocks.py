@@ -1,8 +1,9 @@
-"""Signals too long for the device, handed to it in groups of blocks of one fixed shape, two groups at a time.
+"""Signals too long for the device, handed to it in groups of blocks of one fixed shape, some groups at a time.
 
 Signals stay on the host, so that memory does not grow with a song's length, and the second song compiles nothing.
 """
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,9 +26,7 @@ __all__ = [
 
 # Where the FFT and the factorisations exist in double precision; elsewhere (TPU) the host computes.
 _FLOAT64_PLATFORMS = ("cpu", "gpu", "cuda", "rocm")
-_N_AT_A_TIME = (
-    2  # groups: one block after the other keeps one core busy, or hides the transfers from an accelerator
-)
+_MOST_AT_A_TIME = 8  # groups, each in a thread that keeps one core busy
 
 Group = TypeVar("Group")
 Result = TypeVar("Result")
@@ -47,20 +46,23 @@ def double_precision(device: jax.Device | None = None) -> Iterator[None]:
 
 
 def map_groups(function: Callable[[Group], Result], groups: Iterable[Group]) -> Iterator[Result]:
-    """The function's values of all groups, in their order, computed in double precision two at a time.
+    """The function's values of all groups, in their order, computed in double precision some at a time.
 
-    A group is taken from the iterable when its turn has come: they do not pile up.
+    A group is taken from the iterable when its turn has come: they do not pile up. What the function runs is
+    compiled by :func:`jaxsep.one_core.one_core_jit`, since it runs beside itself.
     """
     device = float64_device()  # the caller's
+    # To an accelerator, a second group travels while it computes.
+    n_at_a_time = min(_MOST_AT_A_TIME, os.cpu_count() or 1) if device.platform == "cpu" else 2
 
     def compute(group: Group) -> Result:
         with double_precision(device):  # settings are a thread's own, and this is another thread
             return jax.block_until_ready(function(group))
 
     pending: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(_N_AT_A_TIME, thread_name_prefix="blocks") as pool:
+    with ThreadPoolExecutor(n_at_a_time, thread_name_prefix="blocks") as pool:
         for group in groups:
-            if len(pending) > _N_AT_A_TIME:
+            if len(pending) > n_at_a_time:
                 yield pending.popleft().result()
             pending.append(pool.submit(compute, group))
         while pending:

@@ -196,7 +196,7 @@ def test_nothing_to_do_is_told(capsys):
 @pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_process_leaves_nothing(model, tmp_path, kill):
     song = tmp_path / "long.wav"
-    soundfile.write(song, 0.1 * np.random.default_rng(0).standard_normal((44100 * 120, 2)), 44100)
+    soundfile.write(song, 0.1 * np.random.default_rng(0).standard_normal((44100 * 300, 2)), 44100)
     out = tmp_path / "out"
     command = [
         sys.executable,
@@ -210,10 +210,14 @@ def test_a_stopped_process_leaves_nothing(model, tmp_path, kill):
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tmp_path
     )
-    while process.poll() is None and not list(out.rglob("stems")):
-        time.sleep(0.01)  # until it has begun to write
-    process.send_signal(kill)
-    _, said = process.communicate(timeout=60)
+    try:
+        deadline = time.monotonic() + 120
+        while process.poll() is None and not list(out.rglob("stems")) and time.monotonic() < deadline:
+            time.sleep(0.01)  # until it has begun to write
+        process.send_signal(kill)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert "Traceback" not in said and said.strip().splitlines()[-1].startswith("jaxsep: interrupted")
     assert not out.exists()
