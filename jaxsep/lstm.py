@@ -7,7 +7,9 @@ gates' gradients, and the recurrent kernel's is one large product at the end, no
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +17,10 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from jaxsep.products import half_product
+from jaxsep.products import product
+
+Carry = Any  # pytrees of arrays
+Frame = Any
 
 __all__ = ["LSTMCarry", "LSTMParams", "bilstm", "draw", "init", "init_carry", "param_shapes", "scan_layer"]
 
@@ -91,7 +96,7 @@ def bilstm(
     Args:
         params: the layer's parameters.
         x: sequences, any floating values.
-        bf16: multiply the input in bfloat16, see :func:`jaxsep.products.half_product`.
+        bf16: multiply the input in bfloat16, see :func:`jaxsep.products.product`.
 
     Returns:
         The hidden states, the backward ones after the forward ones on the last axis.
@@ -110,11 +115,12 @@ def bilstm(
     features = params.input_kernel.shape[1]
     if x.ndim != 3 or x.shape[-1] != features:
         raise ValueError(f"expected sequences (batch, frame, {features}), got shape {x.shape}")
-    both = jnp.stack([x, x[:, ::-1]]) if params.input_kernel.shape[0] == 2 else x[None]
-    outputs, _ = scan_layer(params, both, init_carry(params, x.shape[0]), bf16=bf16)
+    frames = jnp.swapaxes(x, 0, 1)
+    both = jnp.stack([frames, frames[::-1]]) if params.input_kernel.shape[0] == 2 else frames[None]
+    outputs, _ = _scan_frames(params, both, init_carry(params, x.shape[0]), None, bf16)
     if len(outputs) == 2:
-        return jnp.concatenate([outputs[0], outputs[1][:, ::-1]], axis=-1)
-    return outputs[0]
+        return jnp.swapaxes(jnp.concatenate([outputs[0], outputs[1][::-1]], axis=-1), 0, 1)
+    return jnp.swapaxes(outputs[0], 0, 1)
 
 
 def scan_layer(
@@ -149,27 +155,34 @@ def scan_layer(
         >>> bool(jnp.allclose(whole, jnp.concatenate([first, rest], axis=2)))
         True
     """
+    outputs, carry = _scan_frames(params, jnp.swapaxes(x, 1, 2), carry, valid, bf16)
+    return jnp.swapaxes(outputs, 1, 2), carry
+
+
+def _scan_frames(
+    params: LSTMParams,
+    x: Float[Array, "direction frame batch feature"],
+    carry: LSTMCarry,
+    valid: Bool[Array, "direction frame"] | None,
+    bf16: bool,
+) -> tuple[Float[Array, "direction frame batch hidden"], LSTMCarry]:
+    """:func:`scan_layer` with what a frame has lying together: nothing wide is transposed."""
     hidden_size = params.recurrent_kernel.shape[1]
     # σ(a) = (1 + tanh(a / 2)) / 2: halving i, f and o once, here, lets one tanh serve all four gates.
     half = np.repeat([0.5, 0.5, 1.0, 0.5], hidden_size).astype(x.dtype)
     input_kernel = params.input_kernel * half[None, None]
     bias = (params.input_bias + params.recurrent_bias) * half[None]
-    if bf16:
-        gates = jnp.transpose(jax.vmap(half_product)(x, input_kernel), (2, 0, 1, 3))
-    else:
-        gates = jnp.einsum("dbtf,dfg->tdbg", x, input_kernel)
-    gates = gates + bias[None, :, None]
+    gates = jax.vmap(partial(product, bf16=bf16))(x, input_kernel)
     if valid is not None:
         # Closed input and forget gates: at padding the cell becomes 0, exactly, and the output with it.
-        gates = jnp.where(valid.T[:, :, None, None], gates, jnp.asarray(-1e4, gates.dtype))
-    outputs, carry = _recurrence(gates, params.recurrent_kernel * half[None, None], carry)
-    return jnp.transpose(outputs, (1, 2, 0, 3)), carry
+        gates = jnp.where(valid[:, :, None, None], gates, jnp.asarray(-1e4, gates.dtype))
+    return _recurrence(gates, params.recurrent_kernel * half[None, None], bias, carry)
 
 
-def _gates(gates: Array, kernel: Array, hidden: Array) -> Array:
+def _gates(gates: Array, kernel: Array, bias: Array, hidden: Array) -> Array:
     """``tanh`` of all four (halved) gates of one frame, ``(direction, batch, 4 hidden)``."""
     product = lax.dot_general(hidden, kernel, (((2,), (1,)), ((0,), (0,))))
-    return jnp.tanh(gates + product)
+    return jnp.tanh(gates + product + bias[:, None])
 
 
 def _advance(activation: Array, cell: Array) -> tuple[Array, Array]:
@@ -178,31 +191,55 @@ def _advance(activation: Array, cell: Array) -> tuple[Array, Array]:
     return 0.5 * (o + 1) * jnp.tanh(cell), cell
 
 
+def _over_frames(
+    step: Callable[[Carry, Frame], tuple[Carry, Frame]], carry: Carry, inputs: Frame, *, reverse: bool = False
+) -> tuple[Carry, Frame]:
+    """`jax.lax.scan` along the second axis of all arrays, which is where the frames are."""
+    n_frames = jax.tree.leaves(inputs)[0].shape[1]
+
+    def frame(number: Array) -> Frame:
+        return jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, number, 1, keepdims=False), inputs)
+
+    def body(index: Array, state: tuple[Carry, Frame]) -> tuple[Carry, Frame]:
+        number = n_frames - 1 - index if reverse else index
+        carry, made = step(state[0], frame(number))
+        written = jax.tree.map(
+            lambda whole, one: lax.dynamic_update_index_in_dim(whole, one, number, 1), state[1], made
+        )
+        return carry, written
+
+    shapes = jax.eval_shape(lambda: step(carry, frame(0))[1])
+    empty = jax.tree.map(lambda one: jnp.zeros((one.shape[0], n_frames, *one.shape[1:]), one.dtype), shapes)
+    return lax.fori_loop(0, n_frames, body, (carry, empty))
+
+
 @jax.custom_vjp
-def _recurrence(gates: Array, kernel: Array, carry: LSTMCarry) -> tuple[Array, LSTMCarry]:
-    """The loop over frames: gates ``(frame, direction, batch, 4 hidden)`` to ``(..., hidden)``."""
+def _recurrence(gates: Array, kernel: Array, bias: Array, carry: LSTMCarry) -> tuple[Array, LSTMCarry]:
+    """The loop over frames: gates ``(direction, frame, batch, 4 hidden)`` to ``(..., hidden)``."""
 
     def step(carry: LSTMCarry, gates: Array) -> tuple[LSTMCarry, Array]:
-        hidden, cell = _advance(_gates(gates, kernel, carry.hidden), carry.cell)
+        hidden, cell = _advance(_gates(gates, kernel, bias, carry.hidden), carry.cell)
         return LSTMCarry(hidden, cell), hidden
 
-    carry, outputs = lax.scan(step, carry, gates)
+    carry, outputs = _over_frames(step, carry, gates)
     return outputs, carry
 
 
-def _recurrence_forward(gates: Array, kernel: Array, carry: LSTMCarry) -> tuple:
+def _recurrence_forward(gates: Array, kernel: Array, bias: Array, carry: LSTMCarry) -> tuple:
     def step(carry: LSTMCarry, gates: Array) -> tuple[LSTMCarry, tuple[Array, Array, Array]]:
-        activation = _gates(gates, kernel, carry.hidden)
+        activation = _gates(gates, kernel, bias, carry.hidden)
         hidden, cell = _advance(activation, carry.cell)
         return LSTMCarry(hidden, cell), (hidden, activation, cell)
 
-    last, (outputs, activations, cells) = lax.scan(step, carry, gates)
+    last, (outputs, activations, cells) = _over_frames(step, carry, gates)
     return (outputs, last), (kernel, carry, outputs, activations, cells)
 
 
 def _recurrence_backward(saved: tuple, gradients: tuple) -> tuple:
     kernel, first, outputs, activations, cells = saved
     d_outputs, d_last = gradients
+    # Turned once: XLA's CPU would turn it in every frame, and takes the barrier to see that this is meant.
+    turned = lax.optimization_barrier(jnp.swapaxes(kernel, 1, 2))
 
     def step(carry: LSTMCarry, frame: tuple) -> tuple[LSTMCarry, Array]:
         d_output, activation, cell, previous_cell = frame
@@ -213,14 +250,16 @@ def _recurrence_backward(saved: tuple, gradients: tuple) -> tuple:
         d_halves = (d_cell * g, d_cell * previous_cell, d_cell * (i + 1), d_hidden * squashed)
         d_activation = 0.5 * jnp.concatenate(d_halves, axis=-1)
         d_gates = d_activation * (1 - activation**2)
-        d_previous = lax.dot_general(d_gates, kernel, (((2,), (2,)), ((0,), (0,))))
+        d_previous = lax.dot_general(d_gates, turned, (((2,), (1,)), ((0,), (0,))))
         return LSTMCarry(d_previous, 0.5 * d_cell * (f + 1)), d_gates
 
-    previous_cells = jnp.concatenate([first.cell[None], cells[:-1]])
-    d_first, d_gates = lax.scan(step, d_last, (d_outputs, activations, cells, previous_cells), reverse=True)
-    previous_outputs = jnp.concatenate([first.hidden[None], outputs[:-1]])
-    d_kernel = jnp.einsum("tdbh,tdbg->dhg", previous_outputs, d_gates)
-    return d_gates, d_kernel, d_first
+    def previous(start: Array, states: Array) -> Array:
+        return jnp.concatenate([start[:, None], states[:, :-1]], axis=1)
+
+    frames = (d_outputs, activations, cells, previous(first.cell, cells))
+    d_first, d_gates = _over_frames(step, d_last, frames, reverse=True)
+    d_kernel = jnp.einsum("dtbh,dtbg->dhg", previous(first.hidden, outputs), d_gates)
+    return d_gates, d_kernel, d_gates.sum((1, 2)), d_first
 
 
 _recurrence.defvjp(_recurrence_forward, _recurrence_backward)

@@ -17,11 +17,12 @@ from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import lax
 from jaxtyping import Array, Float
 
 from jaxsep import lstm
 from jaxsep.config import OpenUnmixConfig
-from jaxsep.products import half_product
+from jaxsep.products import product
 
 __all__ = [
     "OpenUnmix",
@@ -51,18 +52,26 @@ _dense_init = nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform")
 class BatchNorm(nn.Module):
     """Batch normalisation with torch's statistics: the running variance is the unbiased one."""
 
-    @nn.compact
     def __call__(self, x: Float[Array, "batch frame feature"], *, train: bool) -> Array:
         """Normalise over batch and frames; in training with their own statistics, which are also kept."""
+        gain, offset = self.affine(x, train=train)
+        return x * gain[None, None] + offset[None, None]
+
+    @nn.compact
+    def affine(
+        self, x: Float[Array, "batch frame feature"], *, train: bool
+    ) -> tuple[Float[Array, " feature"], Float[Array, " feature"]]:
+        """What each feature is multiplied with and what is added: all that reads ``x`` are its statistics."""
         features = x.shape[-1:]
         scale = self.param("scale", nn.initializers.ones, features)
         bias = self.param("bias", nn.initializers.zeros, features)
         mean = self.variable("batch_stats", "mean", jnp.zeros, features)
         var = self.variable("batch_stats", "var", jnp.ones, features)
         if train:
-            # Two passes: E[x²] - E[x]² loses the variance of features far from zero to rounding.
+            # Two passes: E[x²] - E[x]² loses the variance of features far from zero to rounding. Around its
+            # minimum the variance does not depend on the mean, so no gradient goes that way.
             batch_mean = jnp.mean(x, axis=(0, 1))
-            batch_var = jnp.mean((x - batch_mean[None, None]) ** 2, axis=(0, 1))
+            batch_var = jnp.mean((x - lax.stop_gradient(batch_mean)[None, None]) ** 2, axis=(0, 1))
             n = x.shape[0] * x.shape[1]
             keep, new = 1.0 - BATCH_NORM_MOMENTUM, BATCH_NORM_MOMENTUM
             mean.value = keep * mean.value + new * batch_mean
@@ -70,7 +79,26 @@ class BatchNorm(nn.Module):
         else:
             batch_mean, batch_var = mean.value, var.value
         gain = scale / jnp.sqrt(batch_var + BATCH_NORM_EPS)
-        return (x - batch_mean[None, None]) * gain[None, None] + bias[None, None]
+        return gain, bias - batch_mean * gain
+
+
+class ScaledDense(nn.Module):
+    """``((x + mean) scale) kernel``, where the mean and scale of a bin are those of all channels.
+
+    The scale goes into the kernel and the mean into what is added: the wide input is never changed, and the gradients
+    of both follow from the kernel's, without one of the input.
+    """
+
+    features: int
+    bf16: bool
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch frame channel*bin"], scale: Array, mean: Array) -> Array:
+        """The product, for every frame."""
+        kernel = self.param("kernel", _dense_init, (x.shape[-1], self.features))
+        n_channels = x.shape[-1] // len(scale)
+        scaled = kernel * jnp.tile(scale, n_channels)[:, None]
+        return product(x, scaled, bf16=self.bf16) + (jnp.tile(mean, n_channels) @ scaled)[None, None]
 
 
 class LSTMLayer(nn.Module):
@@ -123,9 +151,10 @@ class OpenUnmix(nn.Module):
         self.input_scale = self.param("input_scale", nn.initializers.ones, (config.max_bin,))
         self.output_mean = self.param("output_mean", nn.initializers.ones, (config.n_bins,))
         self.output_scale = self.param("output_scale", nn.initializers.ones, (config.n_bins,))
-        product = _half_dot_general if self.bf16 else None
-        dense = partial(nn.Dense, use_bias=False, kernel_init=_dense_init, dot_general=product)
-        self.fc1, self.fc2 = dense(config.hidden_size), dense(config.hidden_size)
+        multiply = partial(_dense_product, bf16=self.bf16)
+        dense = partial(nn.Dense, use_bias=False, kernel_init=_dense_init, dot_general=multiply)
+        self.fc1 = ScaledDense(config.hidden_size, self.bf16)
+        self.fc2 = dense(config.hidden_size)
         self.fc3 = dense(config.n_channels * config.n_bins)
         self.bn1, self.bn2, self.bn3 = BatchNorm(), BatchNorm(), BatchNorm()
         self.lstm = LSTMStack(config, self.bf16)
@@ -140,8 +169,7 @@ class OpenUnmix(nn.Module):
     def encode(self, magnitude: Array, *, train: bool) -> Float[Array, "batch frame hidden"]:
         """From magnitudes to the LSTM's input."""
         x = magnitude[..., : self.config.max_bin]
-        x = (x + self.input_mean[None, None, None]) * self.input_scale[None, None, None]
-        x = self.fc1(x.reshape(*x.shape[:2], -1))
+        x = self.fc1(x.reshape(*x.shape[:2], -1), self.input_scale, self.input_mean)
         return jnp.tanh(self.bn1(x, train=train))
 
     def merge(self, x: Array, recurrent: Array, *, train: bool) -> Float[Array, "batch frame hidden"]:
@@ -151,15 +179,21 @@ class OpenUnmix(nn.Module):
 
     def decode(self, x: Array, magnitude: Array, *, train: bool) -> Array:
         """From the narrow sequence, through a mask, to the target's magnitudes."""
-        x = self.bn3(self.fc3(x), train=train).reshape(magnitude.shape)
-        mask = nn.relu(x * self.output_scale[None, None, None] + self.output_mean[None, None, None])
+        x = self.fc3(x)
+        gain, offset = (a.reshape(self.config.n_channels, -1) for a in self.bn3.affine(x, train=train))
+        # Both scalings in one: the wide array is read once, and once more for their gradients.
+        gain = gain * self.output_scale[None]
+        offset = offset * self.output_scale[None] + self.output_mean[None]
+        mask = nn.relu(x.reshape(magnitude.shape) * gain[None, None] + offset[None, None])
         return mask * magnitude
 
 
-def _half_dot_general(x: Array, kernel: Array, dimension_numbers: Any, precision: Any = None) -> Array:
-    """What a dense layer multiplies with, in bfloat16."""
+def _dense_product(
+    x: Array, kernel: Array, dimension_numbers: Any, precision: Any = None, *, bf16: bool
+) -> Array:
+    """What a dense layer multiplies with."""
     del dimension_numbers, precision  # a dense layer's: the last axis with the first
-    return half_product(x, kernel)
+    return product(x, kernel, bf16=bf16)
 
 
 def _frames_first(magnitude: Array) -> Array:

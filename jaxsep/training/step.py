@@ -185,8 +185,12 @@ def _losses(
     key_augment, key_dropout = jax.random.split(key)
     transform = partial(stft, n_fft=config.n_fft, hop_length=config.hop_length, center=False)
     if augment is None:
-        # The transform is linear: that of the sum and those of the targets are all there is to do.
-        mixture, sources = transform(stems.sum(axis=1)), transform(stems[:, jnp.asarray(targets)])
+        # The transform is linear: that of the sum and those of the targets are all there is to do, and one for all
+        # of them: from jaxlib 0.11 on, two beside each other may wait for each other for ever on a CPU.
+        spectrograms = transform(
+            jnp.concatenate([stems.sum(axis=1, keepdims=True), stems[:, jnp.asarray(targets)]], axis=1)
+        )
+        mixture, sources = spectrograms[:, 0], spectrograms[:, 1:]
     else:
         spectrograms = augment(transform(stems), key_augment)
         mixture, sources = spectrograms.sum(axis=1), spectrograms[:, jnp.asarray(targets)]
