@@ -9,7 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float
 
-__all__ = ["frame_count", "hann_window", "istft", "overlap_add", "reflection", "squared_window_sum", "stft"]
+__all__ = [
+    "frame_count",
+    "frame_spectra",
+    "hann_window",
+    "istft",
+    "overlap_add",
+    "reflection",
+    "squared_window_sum",
+    "stft",
+]
 
 
 def hann_window(n_fft: int) -> np.ndarray:
@@ -91,9 +100,16 @@ def stft(
         raise ValueError(f"expected audio (..., time) of at least one sample, got shape {audio.shape}")
     if center:
         audio = _reflect_pad(audio, n_fft // 2)
+    return jnp.swapaxes(frame_spectra(audio, n_fft, hop_length), -1, -2)
+
+
+def frame_spectra(
+    audio: Float[Array, "*batch time"], n_fft: int, hop_length: int
+) -> Complex[Array, "*batch frame freq"]:
+    """:func:`stft` without centring and checks, with what a frame has lying together, as it is computed."""
     frames = _cut_frames(audio, n_fft, hop_length)
     window = hann_window(n_fft).astype(audio.dtype).reshape((1,) * (frames.ndim - 1) + (-1,))
-    return jnp.swapaxes(jnp.fft.rfft(frames * window, axis=-1), -1, -2)
+    return jnp.fft.rfft(frames * window, axis=-1)
 
 
 def istft(

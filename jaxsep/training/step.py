@@ -16,7 +16,7 @@ from jaxtyping import Array, Complex, Float
 from jaxsep import openunmix
 from jaxsep.batches import Batch
 from jaxsep.config import OpenUnmixConfig
-from jaxsep.stft import stft
+from jaxsep.stft import frame_spectra, stft
 from jaxsep.training.state import TrainState
 
 __all__ = ["Augment", "StepReport", "eval_step", "train_step"]
@@ -94,15 +94,25 @@ def train_step(
     keys = jax.random.split(jax.random.fold_in(key, state.step), accumulate)
 
     def part(batch_stats: Any, index: int | Array, stems: Array, weight: Array) -> tuple[Any, Any, Array]:
-        def loss_of(params: Any) -> tuple[Array, tuple[Array, Any]]:
-            variables = {"params": params, "batch_stats": batch_stats}
-            losses, updated = _losses(
-                variables, stems, weight, keys[index], config, targets, augment, dropout, bf16, frame_step
-            )
-            return losses.sum(), (losses, updated)  # nets share nothing, so each follows its own loss
+        key_augment, key_dropout = jax.random.split(keys[index])
+        mixture, truth = _magnitudes(stems, targets, config, augment, key_augment)
+        truth = truth[:, :, ::frame_step]
 
-        (_, (losses, updated)), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-        return updated, gradient, losses
+        def net(
+            params: Any, batch_stats: Any, truth: Array, weight: Array, key: Array
+        ) -> tuple[Any, Any, Array]:
+            def loss_of(params: Any) -> tuple[Array, Any]:
+                variables = {"params": params, "batch_stats": batch_stats}
+                estimate, updated = openunmix.apply_frames(
+                    variables, mixture, config, key=key, dropout=dropout, frame_step=frame_step, bf16=bf16
+                )
+                return jnp.mean(jnp.mean((estimate - truth) ** 2, axis=(1, 2, 3)) * weight), updated
+
+            (loss, updated), gradient = jax.value_and_grad(loss_of, has_aux=True)(params)
+            return updated, gradient, loss
+
+        of_targets = (state.params, batch_stats, truth, weight.T, jax.random.split(key_dropout, len(targets)))
+        return _for_each_target(net, *of_targets)
 
     if accumulate == 1:
         batch_stats, gradient, losses = part(state.batch_stats, 0, stems, weight)
@@ -150,8 +160,11 @@ def eval_step(
     spectrograms = stft(_audio(stems), n_fft=config.n_fft, hop_length=config.hop_length, center=False)
     mixture = jnp.abs(spectrograms.sum(axis=1))
     truth = jnp.stack([jnp.abs(spectrograms[:, source]) for source in targets])
-    estimate = jax.vmap(lambda one: openunmix.apply(one, mixture, config))(variables)
-    return jnp.mean((estimate - truth) ** 2, axis=(2, 3, 4)), jnp.mean(truth**2, axis=(2, 3, 4))
+
+    def error(variables: Any, truth: Array) -> Float[Array, " batch"]:
+        return jnp.mean((openunmix.apply(variables, mixture, config) - truth) ** 2, axis=(1, 2, 3))
+
+    return _for_each_target(error, variables, truth), jnp.mean(truth**2, axis=(2, 3, 4))
 
 
 def _audio(stems: Array) -> Float[Array, "batch source channel time"]:
@@ -169,42 +182,29 @@ def _changed(batch: Batch) -> Float[Array, "batch source channel time"]:
     return jnp.where(batch.swap[..., None, None], stems[:, :, ::-1], stems)
 
 
-def _losses(
-    variables: Any,
-    stems: Array,
-    weight: Array,
-    key: Array,
-    config: OpenUnmixConfig,
-    targets: tuple[int, ...],
-    augment: Augment | None,
-    dropout: float,
-    bf16: bool,
-    frame_step: int,
-) -> tuple[Float[Array, " target"], Any]:
-    """Each net's loss, and the batch statistics after it."""
-    key_augment, key_dropout = jax.random.split(key)
-    transform = partial(stft, n_fft=config.n_fft, hop_length=config.hop_length, center=False)
+def _magnitudes(
+    stems: Array, targets: tuple[int, ...], config: OpenUnmixConfig, augment: Augment | None, key: Array
+) -> tuple[Float[Array, "batch frame channel freq"], Float[Array, "target batch frame channel freq"]]:
+    """Those of the mixture and of the targets."""
+    transform = partial(frame_spectra, n_fft=config.n_fft, hop_length=config.hop_length)
     if augment is None:
         # The transform is linear: that of the sum and those of the targets are all there is to do, and one for all
         # of them: from jaxlib 0.11 on, two beside each other may wait for each other for ever on a CPU.
-        spectrograms = transform(
-            jnp.concatenate([stems.sum(axis=1, keepdims=True), stems[:, jnp.asarray(targets)]], axis=1)
-        )
-        mixture, sources = spectrograms[:, 0], spectrograms[:, 1:]
+        wanted = [stems.sum(axis=1, keepdims=True), stems[:, jnp.asarray(targets)]]
+        spectra = transform(jnp.concatenate(wanted, axis=1))
+        mixture, sources = spectra[:, 0], spectra[:, 1:]
     else:
-        spectrograms = augment(transform(stems), key_augment)
-        mixture, sources = spectrograms.sum(axis=1), spectrograms[:, jnp.asarray(targets)]
-    mixture = jnp.transpose(jnp.abs(mixture), (0, 3, 1, 2))
-    truth = jnp.transpose(jnp.abs(sources), (1, 0, 4, 2, 3))[:, :, ::frame_step]
+        spectra = jnp.swapaxes(augment(jnp.swapaxes(transform(stems), -1, -2), key), -1, -2)
+        mixture, sources = spectra.sum(axis=1), spectra[:, jnp.asarray(targets)]
+    return jnp.transpose(jnp.abs(mixture), (0, 2, 1, 3)), jnp.transpose(jnp.abs(sources), (1, 0, 3, 2, 4))
 
-    def net(variables: Any, key: Array) -> tuple[Array, Any]:
-        return openunmix.apply_frames(
-            variables, mixture, config, key=key, dropout=dropout, frame_step=frame_step, bf16=bf16
-        )
 
-    estimate, batch_stats = jax.vmap(net)(variables, jax.random.split(key_dropout, len(targets)))
-    errors = jnp.mean((estimate - truth) ** 2, axis=(2, 3, 4))  # (target, batch)
-    return jnp.mean(errors * weight.T, axis=1), batch_stats
+def _for_each_target(function: Callable, *arrays: Any) -> Any:
+    """The function of each target's arrays: together, or on a CPU, which one net keeps busy, one after the other."""
+    n_targets = jax.tree.leaves(arrays)[0].shape[0]
+    if n_targets > 1 and jax.default_backend() == "cpu":
+        return jax.lax.map(lambda one: function(*one), arrays)
+    return jax.vmap(function)(*arrays)
 
 
 def _accumulated(
