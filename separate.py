@@ -2,7 +2,7 @@
 
 import sys
 
-from jaxsep.cli import main
+from jaxsep.cli import program
 
 if __name__ == "__main__":
-    sys.exit(main(["separate", *sys.argv[1:]]))
+    sys.exit(program(["separate", *sys.argv[1:]]))

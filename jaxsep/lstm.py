@@ -167,22 +167,22 @@ def _scan_frames(
     bf16: bool,
 ) -> tuple[Float[Array, "direction frame batch hidden"], LSTMCarry]:
     """:func:`scan_layer` with what a frame has lying together: nothing wide is transposed."""
-    hidden_size = params.recurrent_kernel.shape[1]
-    # σ(a) = (1 + tanh(a / 2)) / 2: halving i, f and o once, here, lets one tanh serve all four gates.
-    half = np.repeat([0.5, 0.5, 1.0, 0.5], hidden_size).astype(x.dtype)
-    input_kernel = params.input_kernel * half[None, None]
-    bias = (params.input_bias + params.recurrent_bias) * half[None]
-    gates = jax.vmap(partial(product, bf16=bf16))(x, input_kernel)
+    gates = jax.vmap(partial(product, bf16=bf16))(x, params.input_kernel)
     if valid is not None:
         # Closed input and forget gates: at padding the cell becomes 0, exactly, and the output with it.
         gates = jnp.where(valid[:, :, None, None], gates, jnp.asarray(-1e4, gates.dtype))
-    return _recurrence(gates, params.recurrent_kernel * half[None, None], bias, carry)
+    return _recurrence(gates, params.recurrent_kernel, params.input_bias + params.recurrent_bias, carry)
+
+
+def _halves(gates: Array) -> np.ndarray:
+    """σ(a) = (1 + tanh(a / 2)) / 2: with i, f and o halved, one tanh serves all four gates."""
+    return np.repeat([0.5, 0.5, 1.0, 0.5], gates.shape[-1] // 4).astype(gates.dtype)[None, None]
 
 
 def _gates(gates: Array, kernel: Array, bias: Array, hidden: Array) -> Array:
-    """``tanh`` of all four (halved) gates of one frame, ``(direction, batch, 4 hidden)``."""
+    """``tanh`` of all four gates of one frame, halved, ``(direction, batch, 4 hidden)``."""
     product = lax.dot_general(hidden, kernel, (((2,), (1,)), ((0,), (0,))))
-    return jnp.tanh(gates + product + bias[:, None])
+    return jnp.tanh((gates + product + bias[:, None]) * _halves(gates))
 
 
 def _advance(activation: Array, cell: Array) -> tuple[Array, Array]:
@@ -196,21 +196,24 @@ def _over_frames(
 ) -> tuple[Carry, Frame]:
     """`jax.lax.scan` along the second axis of all arrays, which is where the frames are."""
     n_frames = jax.tree.leaves(inputs)[0].shape[1]
+    numbers = jnp.arange(n_frames)
 
     def frame(number: Array) -> Frame:
-        return jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, number, 1, keepdims=False), inputs)
+        def pick(array: Array) -> Array:
+            return lax.dynamic_index_in_dim(array, number, 1, keepdims=False, allow_negative_indices=False)
 
-    def body(index: Array, state: tuple[Carry, Frame]) -> tuple[Carry, Frame]:
-        number = n_frames - 1 - index if reverse else index
+        return jax.tree.map(pick, inputs)
+
+    def body(state: tuple[Carry, Frame], number: Array) -> tuple[tuple[Carry, Frame], None]:
+        def write(whole: Array, one: Array) -> Array:
+            return lax.dynamic_update_index_in_dim(whole, one, number, 1, allow_negative_indices=False)
+
         carry, made = step(state[0], frame(number))
-        written = jax.tree.map(
-            lambda whole, one: lax.dynamic_update_index_in_dim(whole, one, number, 1), state[1], made
-        )
-        return carry, written
+        return (carry, jax.tree.map(write, state[1], made)), None
 
-    shapes = jax.eval_shape(lambda: step(carry, frame(0))[1])
+    shapes = jax.eval_shape(lambda: step(carry, frame(numbers[0]))[1])
     empty = jax.tree.map(lambda one: jnp.zeros((one.shape[0], n_frames, *one.shape[1:]), one.dtype), shapes)
-    return lax.fori_loop(0, n_frames, body, (carry, empty))
+    return lax.scan(body, (carry, empty), numbers, reverse=reverse)[0]
 
 
 @jax.custom_vjp
@@ -249,7 +252,7 @@ def _recurrence_backward(saved: tuple, gradients: tuple) -> tuple:
         d_cell = carry.cell + 0.5 * d_hidden * (o + 1) * (1 - squashed**2)
         d_halves = (d_cell * g, d_cell * previous_cell, d_cell * (i + 1), d_hidden * squashed)
         d_activation = 0.5 * jnp.concatenate(d_halves, axis=-1)
-        d_gates = d_activation * (1 - activation**2)
+        d_gates = d_activation * (1 - activation**2) * _halves(activation)
         d_previous = lax.dot_general(d_gates, turned, (((2,), (1,)), ((0,), (0,))))
         return LSTMCarry(d_previous, 0.5 * d_cell * (f + 1)), d_gates
 

@@ -13,28 +13,34 @@ _mallopt = getattr(_LIBC, "mallopt", None)
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
 _NEVER = 2**31 - 1
 
-_EVERY = 8  # blocks: it takes a millisecond, and what is taken back must be asked for again
+# Blocks: it takes a millisecond, and what is taken back must be asked for again. Where memory is kept, only what has
+# piled up between blocks of other sizes is worth that.
+_EVERY, _EVERY_KEPT = 8, 64
+
+_kept = False  # by all of this process
 
 
 def release(index: int) -> None:
-    """After every eighth block of a pass, give the system what this process has freed.
+    """After some blocks of a pass, give the system what this process has freed; seldom where it shall :func:`keep`.
 
-    glibc keeps freed memory for the next request. The arrays of a song's blocks come and go in sizes between
-    which it finds few matches, and what it keeps grows with the song. Other C libraries need no telling.
+    glibc keeps freed memory for the next request, in an arena for each thread. The arrays of a song's blocks come and
+    go in sizes between which it finds few matches there, and what it keeps grows with the song. Other C libraries need
+    no telling.
 
     Args:
         index: of the block that is done.
     """
-    if _malloc_trim is not None and index % _EVERY == _EVERY - 1:
+    every = _EVERY_KEPT if _kept else _EVERY
+    if _malloc_trim is not None and index % every == every - 1:
         _malloc_trim(0)
 
 
 def keep() -> bool:
-    """Ask glibc to keep large blocks instead of returning each to the system.
+    """Ask glibc to keep large blocks instead of returning each to the system: for programs, at their start.
 
-    A training step on a CPU makes temporaries of hundreds of megabytes. By default each is mapped anew, and every
-    page of it costs a fault. Only the first arena can hold blocks of any size, so all threads get to use that one.
-    Elsewhere than on Linux with glibc nothing is done.
+    A training step or a song's block on a CPU makes temporaries of hundreds of megabytes. By default each is mapped
+    anew, and every page of it costs a fault. Only the first arena can hold blocks of any size, so all threads get to
+    use that one. Elsewhere than on Linux with glibc nothing is done.
 
     Returns:
         Whether the allocator has agreed.
@@ -43,11 +49,13 @@ def keep() -> bool:
         >>> isinstance(keep(), bool)
         True
     """
+    global _kept
     if _mallopt is None:
         return False
     wishes = {_M_MMAP_THRESHOLD: _NEVER, _M_TRIM_THRESHOLD: _NEVER, _M_ARENA_MAX: 1}
     agreed = [_mallopt(name, value) == 1 for name, value in wishes.items()]
-    return all(agreed)
+    _kept = all(agreed)
+    return _kept
 
 
 def restart_with_huge_pages() -> None:

@@ -167,7 +167,7 @@ def _run_layer(
     halves[:] = [tuple(pair) for pair in outputs]
 
 
-def _scan_now(params, block, mirrored, n_valid, carry, lane) -> tuple[Array, lstm.LSTMCarry]:
+def _scan_now(params, block, mirrored, n_valid, carry, lane) -> tuple[list[Array], lstm.LSTMCarry]:
     """:func:`_scan`, awaited in the thread that it runs in: another lane's runs beside it."""
     return jax.block_until_ready(_scan(params, block, mirrored, n_valid, carry, lane=lane))
 
@@ -225,11 +225,11 @@ def _scan(
     carry: lstm.LSTMCarry,
     *,
     lane: tuple[int, ...],
-) -> tuple[Array, lstm.LSTMCarry]:
+) -> tuple[list[Array], lstm.LSTMCarry]:
     """One block of some directions of a layer, 0 forward and 1 backward.
 
     Returns:
-        ``(direction, target, group, frame, hidden)`` with frames in the song's order, and the carry.
+        For each direction ``(target, group, frame, hidden)`` with frames in the song's order, and the carry.
     """
     targets = params.recurrent_kernel.shape[0]
     x = [
@@ -243,7 +243,7 @@ def _scan(
     with _exactly():
         made, carry = lstm.scan_layer(params, x, carry, valid=jnp.tile(jnp.stack(valid), (targets, 1)))
     made = made.reshape(targets, len(lane), *made.shape[1:])
-    return jnp.stack([made[:, i, :, ::-1] if d else made[:, i] for i, d in enumerate(lane)]), carry
+    return [made[:, i, :, ::-1] if d else made[:, i] for i, d in enumerate(lane)], carry
 
 
 @partial(jax.jit, static_argnames="config")

@@ -224,10 +224,14 @@ def separate(
         n_samples=at_rate.shape[1],
         progress=progress,
     )
-    stems = np.concatenate(list(pieces), axis=-1)
+    names = separator.stem_names(config)
+    stems, position = np.empty((len(names), audio.shape[0], at_rate.shape[1]), np.float32), 0
+    for piece in pieces:
+        stems[..., position : position + piece.shape[-1]] = piece
+        position += piece.shape[-1]
     return {
         name: _resample(stem, rate, sample_rate, length=audio.shape[1])
-        for name, stem in zip(separator.stem_names(config), stems, strict=True)
+        for name, stem in zip(names, stems, strict=True)
     }
 
 
@@ -243,6 +247,8 @@ def _checked(audio: np.ndarray) -> Float[np.ndarray, "channel time"]:
 
 
 def _resample(audio: np.ndarray, rate_in: float, rate_out: float, length: int | None = None) -> np.ndarray:
+    if rate_in == rate_out:
+        return audio
     resampler = Resampler(rate_in, rate_out, audio.shape[0])
     return np.concatenate([resampler.process(audio), resampler.finish(length)], axis=1)
 
@@ -266,6 +272,8 @@ def _ungroup_channels(
     stems: Float[np.ndarray, "group source size time"], n_channels: int
 ) -> Float[np.ndarray, "source channel time"]:
     groups, sources, size, n = stems.shape
+    if groups * size == n_channels == size:
+        return stems[0]
     channels = np.moveaxis(stems, 0, 1).reshape(sources, groups * size, n)
     copies = channels[:, n_channels - 1 :].mean(axis=1, keepdims=True)
     return np.concatenate([channels[:, : n_channels - 1], copies], axis=1)

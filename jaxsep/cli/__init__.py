@@ -8,12 +8,18 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from jaxsep import __version__
+from jaxsep import __version__, memory
 from jaxsep.cli import evaluate, models, separate
 from jaxsep.cli.common import DEVICES, INTERRUPTED, REFUSED, complain, prepare_jax
 from jaxsep.io.files import cache_dir
 
-__all__ = ["get_parser", "main"]
+__all__ = ["get_parser", "main", "program"]
+
+
+def program(argv: Sequence[str] | None = None) -> int:
+    """:func:`main` where the process is this command's alone, and so is its memory."""
+    memory.keep()
+    return main(argv)
 
 
 def get_parser() -> argparse.ArgumentParser:
