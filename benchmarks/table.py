@@ -37,14 +37,14 @@ LINES = [
         "4 minutes into four stems, EM 1", "separation", "openunmix", where={"seconds": 240, "n_iters": 1}
     ),
     Line(
-        "a fresh process, 7 s of music", "separation", "openunmix", where={"command_seconds_of_audio": 7}
+        "a fresh process, 7 s of music", "commands", "openunmix", where={"command_seconds_of_audio": 7}
     ),
     Line(
-        "a fresh process, 4 minutes", "separation", "openunmix", where={"command_seconds_of_audio": 240}
+        "a fresh process, 4 minutes", "commands", "openunmix", where={"command_seconds_of_audio": 240}
     ),
     Line(
         "its peak memory, 4 minutes",
-        "separation",
+        "commands",
         "openunmix",
         where={"command_seconds_of_audio": 240},
         column="peak_mb",
