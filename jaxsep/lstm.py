@@ -19,10 +19,10 @@ from jaxtyping import Array, Bool, Float
 
 from jaxsep.products import product
 
+__all__ = ["LSTMCarry", "LSTMParams", "bilstm", "draw", "init", "init_carry", "param_shapes", "scan_layer"]
+
 Carry = Any  # pytrees of arrays
 Frame = Any
-
-__all__ = ["LSTMCarry", "LSTMParams", "bilstm", "draw", "init", "init_carry", "param_shapes", "scan_layer"]
 
 
 class LSTMParams(NamedTuple):

@@ -6,6 +6,7 @@ on; of two beside each other all threads may wait, for ever. So jaxsep runs its 
 compiles those that are to run beside each other so that nothing in them waits.
 """
 
+import threading
 from collections.abc import Callable
 from functools import cache, wraps
 from typing import Any, ParamSpec, TypeVar
@@ -36,7 +37,7 @@ def one_core_jit(function: Callable[Parameters, Result], **options: Any) -> Call
         >>> double(3.0)
         Array(6., dtype=float32, weak_type=True)
     """
-    everywhere = jax.jit(function, **options)
+    everywhere, choosing = jax.jit(function, **options), threading.Lock()
 
     @cache
     def on_cpu() -> Callable[Parameters, Result]:
@@ -46,7 +47,11 @@ def one_core_jit(function: Callable[Parameters, Result], **options: Any) -> Call
     def call(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
         device = jax.config.jax_default_device
         platform = getattr(device, "platform", device) or jax.default_backend()
-        return (on_cpu() if platform == "cpu" else everywhere)(*args, **kwargs)
+        if platform != "cpu":
+            return everywhere(*args, **kwargs)
+        with choosing:  # or threads that come first together would each compile a program of their own
+            compiled = on_cpu()
+        return compiled(*args, **kwargs)
 
     return call
 

@@ -200,8 +200,7 @@ def decode(
 
 def _transform(samples: np.ndarray, stacks: Sequence[Stack]) -> Complex[Array, "group channel freq frame"]:
     sizes = stacks[0].config
-    made = rendering.transform(samples, n_fft=sizes.n_fft, hop_length=sizes.hop_length)
-    return jax.block_until_ready(made)
+    return rendering.transform(samples, n_fft=sizes.n_fft, hop_length=sizes.hop_length)
 
 
 # The compiled functions: one each for the whole song, whatever its length. By default an accelerator multiplies

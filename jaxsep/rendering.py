@@ -35,12 +35,14 @@ class Estimate(NamedTuple):
     magnitudes: tuple[Float[Array, "source group channel freq frame"], ...]  # joined along source
 
 
-@partial(jax.jit, static_argnames=("n_fft", "hop_length"))
 def transform(
     samples: Float[Array, "group channel time"], *, n_fft: int, hop_length: int
 ) -> Complex[Array, "group channel freq frame"]:
-    """The spectrogram of a block, compiled once for all blocks of a song."""
-    return stft.stft(samples, n_fft=n_fft, hop_length=hop_length, center=False)
+    """The spectrogram of a block, compiled once for all blocks of a song, and awaited: see :mod:`jaxsep.one_core`."""
+    return jax.block_until_ready(_transform(samples, n_fft=n_fft, hop_length=hop_length, center=False))
+
+
+_transform = jax.jit(stft.stft, static_argnames=("n_fft", "hop_length", "center"))
 
 
 def render(

@@ -272,7 +272,7 @@ def _ungroup_channels(
     stems: Float[np.ndarray, "group source size time"], n_channels: int
 ) -> Float[np.ndarray, "source channel time"]:
     groups, sources, size, n = stems.shape
-    if groups * size == n_channels == size:
+    if groups == 1 and size == n_channels:
         return stems[0]
     channels = np.moveaxis(stems, 0, 1).reshape(sources, groups * size, n)
     copies = channels[:, n_channels - 1 :].mean(axis=1, keepdims=True)
