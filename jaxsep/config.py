@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
-__all__ = ["OpenUnmixConfig", "SeparationConfig", "TrainingConfig"]
+__all__ = ["OPTIMIZERS", "OpenUnmixConfig", "SeparationConfig", "TrainingConfig"]
 
 
 def _check_count(name: str, value: object, least: int) -> None:
@@ -174,6 +174,9 @@ class SeparationConfig(_JsonRoundTrip):
             _check_flag(name, getattr(self, name))
 
 
+OPTIMIZERS = ("adam", "muon")
+
+
 @dataclass(frozen=True)
 class TrainingConfig(_JsonRoundTrip):
     """How nets are trained; the defaults are open-unmix's.
@@ -195,6 +198,9 @@ class TrainingConfig(_JsonRoundTrip):
         bf16: multiply in bfloat16 and add in float32 in the large products.
         frame_step: the loss is taken over every so many-th frame. Neighbouring frames share three quarters of
             their samples, so 2 costs little accuracy and saves a quarter of the time; the LSTM hears all frames.
+        filtered: weight, 0 to 1, of the error of the stems that the nets' magnitudes filter out of the mixture; what
+            is left is that of each net's magnitudes. Above 0 it wants a net for each source.
+        optimizer: "adam", as open-unmix, or "muon".
 
     Example:
         >>> TrainingConfig(epochs=5).learning_rate
@@ -218,6 +224,8 @@ class TrainingConfig(_JsonRoundTrip):
     accumulate: int = 1
     bf16: bool = False
     frame_step: int = 1
+    filtered: float = 0.0
+    optimizer: str = "adam"
 
     def __post_init__(self) -> None:
         for name in ("epochs", "steps_per_epoch", "accumulate", "frame_step"):
@@ -229,8 +237,12 @@ class TrainingConfig(_JsonRoundTrip):
         _check_flag("bf16", self.bf16)
         if self.clip is not None:
             _check_positive("clip", self.clip)
-        for name in ("weight_decay", "dropout", "ema"):
+        for name in ("weight_decay", "dropout", "ema", "filtered"):
             _check_not_negative(name, getattr(self, name))
         for name in ("lr_decay_gamma", "dropout", "ema"):
             if getattr(self, name) >= 1:
                 raise ValueError(f"{name}: expected a number below 1, got {getattr(self, name)}")
+        if self.filtered > 1:
+            raise ValueError(f"filtered: expected a number from 0 to 1, got {self.filtered}")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer: expected one of {', '.join(OPTIMIZERS)}; got {self.optimizer!r}")

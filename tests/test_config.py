@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from jaxsep.config import OpenUnmixConfig
+from jaxsep.config import OpenUnmixConfig, TrainingConfig
 
 
 @pytest.mark.parametrize(
@@ -55,6 +55,18 @@ def test_json_round_trip():
 def test_refuses(values, error, message):
     with pytest.raises(error, match=message):
         OpenUnmixConfig.from_json(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"filtered": 1.5}, "filtered: expected a number from 0 to 1, got 1.5"),
+        ({"optimizer": "sgd"}, "optimizer: expected one of adam, muon; got 'sgd'"),
+    ],
+)
+def test_refuses_trainings(values, message):
+    with pytest.raises(ValueError, match=message):
+        TrainingConfig.from_json(values)
 
 
 def test_from_max_bin_refuses_what_is_out_of_range():

@@ -187,6 +187,15 @@ def test_another_run_is_not_gone_on_with(whole):
         )
 
 
+def test_a_run_begun_before_a_setting_was_known_goes_on(whole, tmp_path):
+    resumed(tmp_path, max_steps=2)
+    path = tmp_path / "runs" / "vocals+other" / "settings.json"
+    settings = json.loads(path.read_text())
+    assert settings["settings"].pop("optimizer") == "adam"
+    path.write_text(json.dumps(settings))
+    assert_the_same(resumed(tmp_path), whole[0])
+
+
 def test_a_damaged_save_is_told(whole, tmp_path):
     resumed(tmp_path, max_steps=2)
     saves = tmp_path / "runs" / "vocals+other" / "checkpoints"

@@ -147,6 +147,38 @@ def test_every_second_frame_is_enough_to_learn_from(stems):
     assert (losses[-1] < 0.8 * losses[0]).all()
 
 
+ALL = {"targets": (0, 1, 2), "rates": np.full(3, 1e-2, np.float32), "dropout": 0.0}
+
+
+def test_the_filtered_loss_is_that_of_the_stems(stems):
+    stems = stems[:, :3]
+    _, apart = step(fresh(3), stems, **ALL)
+    _, both = step(fresh(3), stems, filtered=0.25, **ALL)
+    spectrograms = np.moveaxis(np.asarray(stft(stems, n_fft=64, hop_length=16, center=False)), 1, 0)
+    mixture = spectrograms.sum(axis=0)
+    variables = [training.unstack(training.kept_variables(fresh(3)), index) for index in range(3)]
+    magnitude, key = jnp.abs(mixture), jax.random.key(1)
+    nets = [openunmix.apply_train(one, magnitude, CONFIG, key=key, dropout=0.0)[0] for one in variables]
+    power = np.array(nets, np.float64) ** 2
+    error = power / (power.sum(axis=0) + 1e-10) * mixture - spectrograms
+    behind = (np.abs(error) ** 2).mean(axis=(1, 2, 3, 4))
+    np.testing.assert_allclose(both, 0.75 * np.asarray(apart) + 0.25 * behind, rtol=1e-4)  # sums in float32
+
+
+def test_nets_learn_to_share_the_mixture_out(stems):
+    state, losses = fresh(3), []
+    for _ in range(30):
+        state, loss = step(state, stems[:, :3], filtered=1.0, frame_step=2, **ALL)
+        losses.append(np.asarray(loss).sum())
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_shares_of_silence_are_no_division_by_zero(stems):
+    state, loss = step(fresh(3), 0 * stems[:, :3], filtered=1.0, **ALL)
+    np.testing.assert_array_equal(loss, 0)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
+
+
 def test_evaluation_uses_the_weights_alone(stems):
     state, _ = step(fresh(), stems)
     error, power = training.eval_step(state.average, stems, config=CONFIG, targets=TARGETS)
@@ -226,6 +258,7 @@ def test_half_products_are_near(stems):
         ({"stems": np.zeros((3, 2, 400), np.float32)}, r"stems: expected \(batch, source, channel, time\)"),
         ({"weight": np.ones((3, 1), np.float32)}, r"weight: expected shape \(3, 4\), got \(3, 1\)"),
         ({"rates": np.ones(3, np.float32)}, r"learning_rate: expected shape \(2,\), got \(3,\)"),
+        ({"filtered": 0.5}, "filtered: expected a target for each of 4 sources"),
         ({"accumulate": 2}, "accumulate: expected a divisor of the batch of 3, got 2"),
     ],
 )

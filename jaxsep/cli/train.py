@@ -186,6 +186,8 @@ def _settings(arguments: argparse.Namespace, n_samples: int) -> TrainingConfig:
         accumulate=arguments.accumulate,
         bf16=arguments.bf16,
         frame_step=arguments.frame_step,
+        filtered=arguments.filtered,
+        optimizer=arguments.optimizer,
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from jaxsep import __version__
 from jaxsep.cli.common import DEVICES
+from jaxsep.config import OPTIMIZERS
 
 __all__ = ["get_parser"]
 
@@ -63,6 +64,20 @@ def _add_training(group: Any) -> None:
          help="keep a running average of the weights, such as 0.999 (default: none)")  # fmt: skip
     flag("--clip", type=float, metavar="NORM", help="largest norm of the gradient (default: none)")
     add("--frame-step", int, 1, "take the loss over every so many-th frame", metavar="N")
+    add(
+        "--filtered",
+        float,
+        0.0,
+        "weight, 0 to 1, of the error of the stems behind the filter",
+        metavar="SHARE",
+    )
+    add(
+        "--optimizer",
+        str,
+        "adam",
+        "what turns gradients into steps: adam, or muon for kernels",
+        choices=OPTIMIZERS,
+    )
     flag("--max-steps", type=int, metavar="N", help="stop after N steps in all, to go on another day")
     flag("--minutes", type=float, metavar="M", help="stop after M minutes, to go on another day")
     flag("--tensorboard", action="store_true", help="write events to OUTPUT/runs/TARGET/tensorboard")

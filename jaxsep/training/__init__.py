@@ -3,6 +3,7 @@
 from jaxsep.config import TrainingConfig
 from jaxsep.training.fit import TrainResult, fit
 from jaxsep.training.history import Epoch, History
+from jaxsep.training.muon import muon
 from jaxsep.training.schedule import Plateau, Schedule, Stopping
 from jaxsep.training.state import TrainState, adam_with_l2, init_state, kept_variables, stack, unstack
 from jaxsep.training.statistics import Statistics, measure
@@ -27,6 +28,7 @@ __all__ = [
     "init_state",
     "kept_variables",
     "measure",
+    "muon",
     "song_losses",
     "stack",
     "train_step",

@@ -14,6 +14,7 @@ from jaxsep.training.checkpoints import Checkpoints
 from jaxsep.training.folder import RunFolder, versions
 from jaxsep.training.history import History
 from jaxsep.training.loop import Limits, Loop, Parts, Validate
+from jaxsep.training.muon import muon
 from jaxsep.training.progress import Progress
 from jaxsep.training.schedule import Schedule
 from jaxsep.training.state import adam_with_l2, init_state, state_shapes
@@ -107,7 +108,8 @@ def fit(
     }
     writes = jax.process_index() == 0
     folder.begin(described, resume=resume, write=writes)
-    optimizer = adam_with_l2(weight_decay=settings.weight_decay, clip=settings.clip)
+    make = {"adam": adam_with_l2, "muon": muon}[settings.optimizer]
+    optimizer = make(weight_decay=settings.weight_decay, clip=settings.clip)
     key_init, key_steps = jax.random.split(jax.random.key(settings.seed))
 
     with Checkpoints(folder.checkpoints) as checkpoints:

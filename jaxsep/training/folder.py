@@ -24,7 +24,7 @@ import jax
 import numpy as np
 
 from jaxsep import __version__
-from jaxsep.config import OpenUnmixConfig
+from jaxsep.config import OpenUnmixConfig, TrainingConfig
 from jaxsep.io.checkpoint import read_json, save_weights, write_json
 from jaxsep.io.files import atomic_path
 from jaxsep.training.history import History
@@ -71,7 +71,10 @@ class RunFolder:
                     f"{self.output}: expected no run of {', '.join(self.targets)} in it, got one; resume goes on "
                     "with it, another folder begins anew"
                 )
-            _compare(json.loads(json.dumps(settings)), read_json(self._settings), self.folder)
+            there = read_json(self._settings)
+            # A setting that the version which began the run did not know yet had its default's effect.
+            there["settings"] = {**TrainingConfig().to_json(), **there.get("settings", {})}
+            _compare(json.loads(json.dumps(settings)), there, self.folder)
         elif write:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_json(self._settings, settings)

@@ -117,6 +117,7 @@ class Loop:
             accumulate=settings.accumulate,
             bf16=settings.bf16,
             frame_step=settings.frame_step,
+            filtered=settings.filtered,
         )
         # Losses are looked at one step late, so that an accelerator never waits for it. A CPU has nothing to hide;
         # and its hosts must not have sums under way whose order differs.

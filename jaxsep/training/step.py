@@ -21,8 +21,11 @@ from jaxsep.training.state import TrainState
 
 __all__ = ["Augment", "StepReport", "eval_step", "train_step"]
 
-Augment = Callable[[Complex[Array, "batch source channel freq frame"], Array], Array]
+Augment = Callable[[Complex[Array, "batch source channel frame freq"], Array], Array]
 """``augment(spectrograms of stems, key)`` to spectrograms of the same shape."""
+
+
+_SILENCE = 1e-10  # what keeps a share of nothing defined; far below the power of any bin that sounds
 
 
 class StepReport(NamedTuple):
@@ -43,6 +46,7 @@ class StepReport(NamedTuple):
         "accumulate",
         "bf16",
         "frame_step",
+        "filtered",
     ),
     donate_argnums=0,
 )
@@ -61,8 +65,13 @@ def train_step(
     accumulate: int = 1,
     bf16: bool = False,
     frame_step: int = 1,
+    filtered: float = 0.0,
 ) -> tuple[TrainState, StepReport]:
-    """One step of gradient descent on ``mean w (net(|sum_j X_j|) - |X_target|)²``.
+    """One step of gradient descent on ``mean w (V - |S|)²``, and on ``mean w |V² / (sum_j V_j²) X - S|²``.
+
+    ``S`` are the spectrograms of a target, ``X`` those of the mixture, ``V`` the magnitudes that the net finds in
+    ``|X|``. The first term is open-unmix's loss, of each net alone. The second, weighed by ``filtered``, is the
+    error of the stems behind a Wiener filter: the nets learn to share the mixture out among them.
 
     Args:
         state: donated: its buffers are reused and it must not be used again.
@@ -81,6 +90,7 @@ def train_step(
             other; gradients are averaged.
         bf16: multiply in bfloat16 in the large products.
         frame_step: the loss is taken over every ``frame_step``-th frame.
+        filtered: weight of the second term, 0 to 1; the first has what is left. It wants a target for each source.
 
     Returns:
         The next state, and each target's loss and norm of the gradient.
@@ -89,30 +99,39 @@ def train_step(
         ValueError: shapes that do not fit together.
     """
     _check(state, batch, learning_rate, targets, accumulate)
+    if filtered and sorted(targets) != list(range(batch.stems.shape[1])):
+        raise ValueError(
+            f"filtered: expected a target for each of {batch.stems.shape[1]} sources, got targets {targets}"
+        )
     # No frame of a training excerpt is centred, so that none sees padding.
     stems, weight = _changed(batch), batch.weight[:, jnp.asarray(targets)]
     keys = jax.random.split(jax.random.fold_in(key, state.step), accumulate)
 
     def part(batch_stats: Any, index: int | Array, stems: Array, weight: Array) -> tuple[Any, Any, Array]:
         key_augment, key_dropout = jax.random.split(keys[index])
-        mixture, truth = _magnitudes(stems, targets, config, augment, key_augment)
-        truth = truth[:, :, ::frame_step]
+        mixture, truth = _spectra(stems, targets, config, augment, key_augment)
+        keys_dropout = jax.random.split(key_dropout, len(targets))
 
-        def net(
-            params: Any, batch_stats: Any, truth: Array, weight: Array, key: Array
-        ) -> tuple[Any, Any, Array]:
-            def loss_of(params: Any) -> tuple[Array, Any]:
-                variables = {"params": params, "batch_stats": batch_stats}
-                estimate, updated = openunmix.apply_frames(
-                    variables, mixture, config, key=key, dropout=dropout, frame_step=frame_step, bf16=bf16
-                )
-                return jnp.mean(jnp.mean((estimate - truth) ** 2, axis=(1, 2, 3)) * weight), updated
+        def net(params: Any, batch_stats: Any, key: Array) -> tuple[Array, Any]:
+            variables = {"params": params, "batch_stats": batch_stats}
+            return openunmix.apply_frames(
+                variables,
+                jnp.abs(mixture),
+                config,
+                key=key,
+                dropout=dropout,
+                frame_step=frame_step,
+                bf16=bf16,
+            )
 
-            (loss, updated), gradient = jax.value_and_grad(loss_of, has_aux=True)(params)
-            return updated, gradient, loss
+        def loss_of(params: Any) -> tuple[Array, tuple[Array, Any]]:
+            estimate, updated = _for_each_target(net, params, batch_stats, keys_dropout)
+            error = _error(estimate, mixture[:, ::frame_step], truth[:, :, ::frame_step], filtered)
+            losses = jnp.mean(error * weight.T, axis=1)
+            return losses.sum(), (losses, updated)
 
-        of_targets = (state.params, batch_stats, truth, weight.T, jax.random.split(key_dropout, len(targets)))
-        return _for_each_target(net, *of_targets)
+        (_, (losses, updated)), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        return updated, gradient, losses
 
     if accumulate == 1:
         batch_stats, gradient, losses = part(state.batch_stats, 0, stems, weight)
@@ -182,9 +201,9 @@ def _changed(batch: Batch) -> Float[Array, "batch source channel time"]:
     return jnp.where(batch.swap[..., None, None], stems[:, :, ::-1], stems)
 
 
-def _magnitudes(
+def _spectra(
     stems: Array, targets: tuple[int, ...], config: OpenUnmixConfig, augment: Augment | None, key: Array
-) -> tuple[Float[Array, "batch frame channel freq"], Float[Array, "target batch frame channel freq"]]:
+) -> tuple[Complex[Array, "batch frame channel freq"], Complex[Array, "target batch frame channel freq"]]:
     """Those of the mixture and of the targets."""
     transform = partial(frame_spectra, n_fft=config.n_fft, hop_length=config.hop_length)
     if augment is None:
@@ -194,9 +213,29 @@ def _magnitudes(
         spectra = transform(jnp.concatenate(wanted, axis=1))
         mixture, sources = spectra[:, 0], spectra[:, 1:]
     else:
-        spectra = jnp.swapaxes(augment(jnp.swapaxes(transform(stems), -1, -2), key), -1, -2)
+        spectra = augment(transform(stems), key)
         mixture, sources = spectra.sum(axis=1), spectra[:, jnp.asarray(targets)]
-    return jnp.transpose(jnp.abs(mixture), (0, 2, 1, 3)), jnp.transpose(jnp.abs(sources), (1, 0, 3, 2, 4))
+    return jnp.transpose(mixture, (0, 2, 1, 3)), jnp.transpose(sources, (1, 0, 3, 2, 4))
+
+
+def _error(
+    estimate: Float[Array, "target batch frame channel freq"],
+    mixture: Complex[Array, "batch frame channel freq"],
+    truth: Complex[Array, "target batch frame channel freq"],
+    filtered: float,
+) -> Float[Array, "target batch"]:
+    """Mean squared error of the magnitudes, and of the stems that they filter out of the mixture."""
+    magnitude = jnp.abs(truth)
+    error = jnp.mean((estimate - magnitude) ** 2, axis=(2, 3, 4))
+    if not filtered:
+        return error
+    # |g X - S|² in real numbers: g² |X|² - 2 g Re(X* S) + |S|².
+    mixture = mixture[None]
+    along = mixture.real * truth.real + mixture.imag * truth.imag
+    power = mixture.real**2 + mixture.imag**2
+    gain = estimate**2 / (jnp.sum(estimate**2, axis=0, keepdims=True) + _SILENCE)
+    behind = jnp.mean(gain * (gain * power - 2.0 * along) + magnitude**2, axis=(2, 3, 4))
+    return (1.0 - filtered) * error + filtered * behind
 
 
 def _for_each_target(function: Callable, *arrays: Any) -> Any:

@@ -8,11 +8,11 @@ __all__ = ["equalise"]
 
 
 def equalise(
-    spectrograms: Complex[Array, "batch source channel freq frame"],
+    spectrograms: Complex[Array, "batch source channel frame freq"],
     key: Array,
     *,
     sample_rate: float = 44100.0,
-) -> Complex[Array, "batch source channel freq frame"]:
+) -> Complex[Array, "batch source channel frame freq"]:
     """Give every stem its own tone, and now and then the whole mixture a low-pass.
 
     The same low-pass for all stems is what a codec or an old record does: without it "dull" would come to mean one
@@ -26,7 +26,7 @@ def equalise(
     Returns:
         The spectrograms times gains of (batch, source, freq).
     """
-    batch, sources, _, bins, _ = spectrograms.shape
+    batch, sources, _, _, bins = spectrograms.shape
     freqs = jnp.linspace(0.0, sample_rate / 2, bins)
     octaves = jnp.log2(jnp.maximum(freqs, 30.0) / 1000.0)  # -5 ... 4.5
     keys = jax.random.split(key, 8)
@@ -51,4 +51,4 @@ def equalise(
         * low_pass(keys[5], (batch, 1, 1), 0.3, 7000.0)
         * low_pass(keys[6], (batch, sources, 1), 0.15, 3000.0)
     )
-    return spectrograms * gain[:, :, None, :, None].astype(spectrograms.real.dtype)
+    return spectrograms * gain[:, :, None, None].astype(spectrograms.real.dtype)

@@ -12,64 +12,37 @@ import json
 import sys
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsep import openunmix
-from jaxsep.filtering import wiener
-from jaxsep.io.checkpoint import Weights, load_weights, write_json
-from jaxsep.stft import stft
+from jaxsep import training
+from jaxsep.io.checkpoint import load_weights, write_json
 from recipes.open_weights.cache import open_corpus
 from recipes.open_weights.corpus import STEMS
-from recipes.open_weights.validate import excerpts_of
+from recipes.open_weights.validate import Prepared, excerpts_of, prepare, stem_sdr
 
-__all__ = ["best_gains", "main", "stem_sdr"]
+__all__ = ["best_gains", "main", "mean_sdr"]
 
 _FACTORS = (0.63, 0.79, 1.0, 1.26, 1.58)  # steps of 2 dB
 _BOUNDS = (0.3, 2.0)
 
 
-@jax.jit
-def _sdr(magnitudes: jax.Array, mixture: jax.Array, truth: jax.Array, gains: jax.Array) -> jax.Array:
-    """SDR in dB of each source of an excerpt, of spectrograms; NaN where it is all but silent."""
-    estimate = wiener(gains[:, None, None, None] * magnitudes, mixture, n_iters=1)
-    power = jnp.sum(jnp.abs(truth) ** 2, axis=(1, 2, 3))
-    error = jnp.sum(jnp.abs(estimate - truth) ** 2, axis=(1, 2, 3))
-    sounds = power > 1e-2 * power.sum()
-    # A stem that is estimated as nothing has 0 dB: below -10 dB nobody minds how bad it is.
-    return jnp.where(sounds, jnp.maximum(10 * jnp.log10(power / error), -10.0), jnp.nan)
-
-
-def stem_sdr(prepared: list[tuple[jax.Array, jax.Array, jax.Array]], gains: np.ndarray) -> np.ndarray:
+def mean_sdr(prepared: list[Prepared], gains: np.ndarray) -> np.ndarray:
     """Mean SDR of each source in dB over the excerpts in which it sounds."""
-    rows = np.array([np.asarray(_sdr(*one, jnp.asarray(gains, jnp.float32))) for one in prepared])
+    rows = np.array([np.asarray(stem_sdr(one, jnp.asarray(gains, jnp.float32))) for one in prepared])
     return np.nanmean(rows.astype(np.float64), axis=0)
 
 
-def prepare(models: list[Weights], excerpts: np.ndarray) -> list[tuple[jax.Array, jax.Array, jax.Array]]:
-    """What the nets make of each excerpt: magnitudes, mixture, truth."""
-    config = models[0].config
-    apply = jax.jit(lambda variables, magnitude: openunmix.apply(variables, magnitude, config))
-    prepared = []
-    for stems in excerpts:
-        truth = stft(stems, n_fft=config.n_fft, hop_length=config.hop_length)
-        mixture = truth.sum(axis=0)
-        magnitudes = jnp.stack([apply(model.variables, jnp.abs(mixture)) for model in models])
-        prepared.append((magnitudes, mixture, truth))
-    return prepared
-
-
-def best_gains(prepared: list[tuple[jax.Array, jax.Array, jax.Array]]) -> np.ndarray:
-    """The gains, in steps of 2 dB, that maximise the mean over sources of `stem_sdr`."""
+def best_gains(prepared: list[Prepared]) -> np.ndarray:
+    """The gains, in steps of 2 dB, that maximise the mean over sources of `mean_sdr`."""
     gains = np.ones(len(STEMS))
-    best = stem_sdr(prepared, gains).mean()
+    best = mean_sdr(prepared, gains).mean()
     for index in (*range(len(STEMS)), *range(len(STEMS))):
         start = gains[index]
         for factor in _FACTORS:
             tried = gains.copy()
             tried[index] = np.clip(start * factor, *_BOUNDS)
-            score = stem_sdr(prepared, tried).mean()
+            score = mean_sdr(prepared, tried).mean()
             if score > best + 1e-3:
                 best, gains = score, tried
     return gains
@@ -94,9 +67,11 @@ def main(argv: list[str] | None = None) -> int:
     if not groups:
         print(f"{args.corpus}: expected held-back songs, found none", file=sys.stderr)
         return 2
-    prepared = prepare(models, np.concatenate(list(groups.values())))
+    variables = training.stack([model.variables for model in models])
+    excerpts = np.concatenate(list(groups.values()))
+    prepared = [prepare(variables, stems, models[0].config) for stems in excerpts]
     gains = best_gains(prepared)
-    before, after = stem_sdr(prepared, np.ones(len(STEMS))), stem_sdr(prepared, gains)
+    before, after = mean_sdr(prepared, np.ones(len(STEMS))), mean_sdr(prepared, gains)
     result = {
         "gains": dict(zip(STEMS, gains.round(3).tolist(), strict=True)),
         "sdr_before": dict(zip(STEMS, before.round(2).tolist(), strict=True)),

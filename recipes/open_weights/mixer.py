@@ -21,12 +21,14 @@ _SHARES = {
     "vocals": {"recorded": 0.5, "rendered": 0.5},
     "drums": {"recorded": 0.2, "rendered": 0.8},
     "bass": {"recorded": 0.15, "rendered": 0.85},
-    "other": {"recorded": 0.2, "rendered": 0.65, "guitar": 0.15},
+    "other": {"recorded": 0.1, "rendered": 0.7, "guitar": 0.2},
 }
+_HOLDS_BASS = "holds bass"  # a kind of its own, of which nothing is drawn as long as there are others
 _COHERENT = 0.4  # share of excerpts whose stems come from one place of one song
 _SILENT = {"vocals": 0.14, "drums": 0.1, "bass": 0.12, "other": 0.08}
 _SECOND = {"vocals": 0.15, "drums": 0.08, "bass": 0.0, "other": 0.25}  # another of its kind beneath it
-_GAINS = (-11.0, 6.0)  # dB, of a stem against the others
+_DRIVEN = {"vocals": 0.05, "drums": 0.08, "bass": 0.35, "other": 0.12}  # bent, so that it has other overtones
+_GAINS = (-10.0, 6.0)  # dB, of a stem against the others
 _LEVELS = (-32.0, -11.0)  # dB, RMS of a mixture
 
 
@@ -48,7 +50,9 @@ class Mixer:
         self.songs: dict[str, dict[str, dict[str, Stem]]] = {}
         for stem in stems:
             if stem.audio.shape[1] > 1.3 * self.length:
-                self.pool.setdefault((stem.name, stem.kind), []).append(stem)
+                # A bass that was never separated is heard where its song is, and added to no other song.
+                kind = _HOLDS_BASS if stem.holds_bass else stem.kind
+                self.pool.setdefault((stem.name, kind), []).append(stem)
                 if stem.kind != "guitar":
                     self.songs.setdefault(stem.kind, {}).setdefault(stem.song, {})[stem.name] = stem
         for name in STEMS:
@@ -77,6 +81,8 @@ class Mixer:
                 continue
             stem, start, speed = together.get(name) or self._alone(name, rng)
             sound = self._read(stem, start, speed) / np.float32(stem.level)
+            if rng.random() < _DRIVEN[name]:
+                sound = _drive(sound, rng)
             bass_known &= not stem.holds_bass
             if name not in together and rng.random() < _SECOND[name]:
                 below, start, speed = self._alone(name, rng)
@@ -94,6 +100,7 @@ class Mixer:
 
     def _alone(self, name: str, rng: np.random.Generator) -> tuple[Stem, int, float]:
         shares = {kind: share for kind, share in _SHARES[name].items() if (name, kind) in self.pool}
+        shares = shares or {_HOLDS_BASS: 1.0}
         share = np.array(list(shares.values()))
         kind = list(shares)[rng.choice(len(shares), p=share / share.sum())]
         stem = choose(rng, self.pool[name, kind])
@@ -127,7 +134,7 @@ class Mixer:
         gain = 10 ** (rng.uniform(*_LEVELS) / 20) / np.sqrt(mixture)
         # The mean square of an STFT bin of a Hann window of 4096 samples is 1536 times that of a sample.
         weight = 1 / (1536 * gain**2 * np.sqrt(mixture * (power + 0.05 * mixture)))
-        weight[STEMS.index("bass")] *= bass_known
+        weight[[STEMS.index("bass"), STEMS.index("other")]] *= bass_known
         peak = np.maximum(np.abs(sounds).max(axis=(1, 2)), 1e-9)
         stored = np.round(sounds * (32767 / peak)[:, None, None]).astype(np.int16)
         return stored, (gain * peak * 32768 / 32767).astype(np.float32), weight.astype(np.float32)
@@ -136,6 +143,13 @@ class Mixer:
 def _speed(rng: np.random.Generator) -> float:
     """Half of all stems are played up to four semitones too slow or too fast."""
     return float(2 ** (rng.uniform(-4, 4) / 12)) if rng.random() < 0.5 else 1.0
+
+
+def _drive(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Through a stage that bends, from warm to fuzzy, as loud as before."""
+    power = float((sound**2).mean())
+    driven = np.tanh(np.float32(10 ** rng.uniform(-0.3, 1.0)) * sound)
+    return driven * np.float32(np.sqrt(power / max(float((driven**2).mean()), 1e-12)))
 
 
 def _widen(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -25,7 +25,7 @@ from recipes.open_weights.cache import Stem, open_corpus
 from recipes.open_weights.corpus import STEMS, is_held_back
 from recipes.open_weights.mixer import Mixer
 from recipes.open_weights.sources import ATTRIBUTIONS
-from recipes.open_weights.validate import excerpts_of, magnitude_snr
+from recipes.open_weights.validate import excerpts_of, validate
 
 __all__ = ["main", "parser", "warmup_stable_decay"]
 
@@ -44,13 +44,17 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--init", help="model to start from: a folder, or umx-open for the packaged one")
     p.add_argument("--hidden-size", type=int, default=352, help="of fresh nets")
     p.add_argument("--bandwidth", type=float, default=16000.0, help="Hz, of fresh nets")
-    p.add_argument("--batch-size", type=int, default=16)
+    p.add_argument("--batch-size", type=int, default=12)
     p.add_argument("--seconds", type=float, default=3.0, help="length of an excerpt")
     p.add_argument("--learning-rate", type=float, default=1e-3)
     p.add_argument("--epoch", type=int, default=100, help="steps between two validations")
     p.add_argument("--ema", type=float, default=0.995, help="of the average of weights")
     p.add_argument("--dropout", type=float, default=0.25, help="between the LSTM's layers")
-    p.add_argument("--frame-step", type=int, default=2)
+    p.add_argument("--frame-step", type=int, default=4)
+    p.add_argument(
+        "--filtered", type=float, default=0.7, help="share of the stems behind the filter in the loss"
+    )
+    p.add_argument("--optimizer", choices=("adam", "muon"), default="muon")
     p.add_argument("--bf16", action="store_true", help="multiply in bfloat16: quicker on accelerators")
     p.add_argument("--seed", type=int, default=0)
     return p
@@ -106,8 +110,9 @@ def measure(
         batch = mixer(seed, 2**31 + n)  # which training does not reach
         stems = batch.stems.astype(np.float32) / 32768 * batch.gain[..., None, None]
         spectra = stft(stems, n_fft=config.n_fft, hop_length=config.hop_length, center=False)
-        mixture = np.abs(np.asarray(equalise(spectra, jax.random.key(n)).sum(axis=1)))[:, :, : config.max_bin]
-        total += [mixture.mean(axis=(0, 1, 3)), (mixture**2).mean(axis=(0, 1, 3))]
+        equalised = equalise(np.swapaxes(spectra, -1, -2), jax.random.key(n))
+        mixture = np.abs(np.asarray(equalised.sum(axis=1)))[..., : config.max_bin]
+        total += [mixture.mean(axis=(0, 1, 2)), (mixture**2).mean(axis=(0, 1, 2))]
     mean, square = total / batches
     std = np.sqrt(np.maximum(square - mean**2, 0))
     return mean, np.maximum(std, 1e-4 * std.max())
@@ -142,6 +147,8 @@ def main(argv: list[str] | None = None) -> int:
         ema=args.ema,
         bf16=args.bf16,
         frame_step=args.frame_step,
+        filtered=args.filtered,
+        optimizer=args.optimizer,
     )
     metadata = {
         "licence": "MIT",
@@ -152,8 +159,8 @@ def main(argv: list[str] | None = None) -> int:
     }
     log = args.output / "validation.jsonl"
 
-    def validate(variables: Any) -> list[float]:
-        scores = magnitude_snr(variables, groups, config)
+    def score(variables: Any) -> list[float]:
+        scores = validate(variables, groups, config)
         rounded = {name: {t: round(v, 2) for t, v in row.items()} for name, row in scores.items()}
         print(f"\nvalidation, dB: {rounded}", flush=True)
         with log.open("a") as file:
@@ -163,7 +170,7 @@ def main(argv: list[str] | None = None) -> int:
 
     args.output.mkdir(parents=True, exist_ok=True)
     if not args.resume:
-        validate(variables)  # where it starts from
+        score(variables)  # where it starts from
     try:
         result = training.fit(
             mixer,
@@ -172,7 +179,7 @@ def main(argv: list[str] | None = None) -> int:
             targets=STEMS,
             sources=STEMS,
             output=args.output / "model",
-            validate=validate,
+            validate=score,
             variables=variables,
             schedule=lambda step: warmup_stable_decay(step, steps=args.steps, peak=args.learning_rate),
             augment=equalise,
@@ -196,7 +203,7 @@ def main(argv: list[str] | None = None) -> int:
     ):  # the average after the last step; `model` holds the best of each target
         last = training.unstack(result.variables, index)
         save_weights(args.output / "last", name, last, config, metadata=metadata)
-    validate(result.variables)
+    score(result.variables)
     print(f"ended for {result.reason} after step {result.history.step}", flush=True)
     return 0
 
