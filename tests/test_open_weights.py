@@ -275,14 +275,12 @@ def test_estimates_of_nothing_score_zero_and_the_ideal_high():
     scores = validate.validate(nothing, {"a": excerpts}, config)
     np.testing.assert_allclose([scores["a"][stem] for stem in STEMS], 0, atol=1e-4)
     excerpts[:, 2:] = 0
-    assert np.isnan(
-        [validate.validate(nothing, {"a": excerpts}, config)["a"][stem] for stem in STEMS[2:]]
-    ).all()
+    scores = validate.validate(nothing, {"a": excerpts}, config)["a"]
+    assert all(np.isnan(scores[stem]) for stem in STEMS[2:])
     ideal = validate.prepare(nothing, excerpts[0], config)
     ideal = ideal._replace(magnitudes=np.abs(ideal.truth))
-    assert (
-        np.asarray(validate.stem_sdr(ideal, np.ones(4, np.float32)))[:2] > 3
-    ).all()  # two noises share every bin
+    sdr = np.asarray(validate.stem_sdr(ideal, np.ones(4, np.float32)))
+    assert (sdr[:2] > 3).all()  # of two noises that share every bin
 
 
 def test_calibration_finds_the_gain_that_a_net_lacks():

@@ -110,18 +110,13 @@ def train_step(
     def part(batch_stats: Any, index: int | Array, stems: Array, weight: Array) -> tuple[Any, Any, Array]:
         key_augment, key_dropout = jax.random.split(keys[index])
         mixture, truth = _spectra(stems, targets, config, augment, key_augment)
+        magnitude = jnp.abs(mixture)
         keys_dropout = jax.random.split(key_dropout, len(targets))
 
         def net(params: Any, batch_stats: Any, key: Array) -> tuple[Array, Any]:
             variables = {"params": params, "batch_stats": batch_stats}
             return openunmix.apply_frames(
-                variables,
-                jnp.abs(mixture),
-                config,
-                key=key,
-                dropout=dropout,
-                frame_step=frame_step,
-                bf16=bf16,
+                variables, magnitude, config, key=key, dropout=dropout, frame_step=frame_step, bf16=bf16
             )
 
         def loss_of(params: Any) -> tuple[Array, tuple[Array, Any]]:

@@ -209,4 +209,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    memory.restart_with_huge_pages()
     sys.exit(main())
