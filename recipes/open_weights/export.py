@@ -7,12 +7,13 @@ The folder holds a pair of files a target, SHA256SUMS and CARD.md.
 
 import argparse
 import hashlib
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
-from jaxsep.io.checkpoint import load_weights, read_json, save_weights
+import jax
+
+from jaxsep.io.checkpoint import Weights, load_weights, read_json, save_weights
 from recipes.open_weights.corpus import STEMS
 from recipes.open_weights.sources import ATTRIBUTIONS
 
@@ -36,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     p.add_argument("--output", type=Path, required=True, help="folder of the model")
     p.add_argument("--dtype", default="float16", choices=("float32", "float16", "int8"))
-    p.add_argument("--scores", type=Path, help="text for the card: scores and the commands that gave them")
+    p.add_argument("--notes", type=Path, help="text for the card: scores, commands, time and machine")
     args = p.parse_args(argv)
     gains_file = args.run / "gains.json"
     try:
@@ -49,11 +50,9 @@ def main(argv: list[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
-    scores = args.scores.read_text() if args.scores else ""
+    notes = args.notes.read_text() if args.notes else ""
     _write_sums(args.output)
-    (args.output / "CARD.md").write_text(
-        card(models[STEMS[0]].metadata, gains, args.dtype, args.output, scores)
-    )
+    (args.output / "CARD.md").write_text(card(models[STEMS[0]], gains, args.dtype, args.output, notes))
     size = sum(file.stat().st_size for file in args.output.iterdir())
     print(f"{args.output}: {', '.join(STEMS)}, {size / 1e6:.1f} MB")
     if size > _LARGEST:
@@ -71,42 +70,38 @@ def _write_sums(folder: Path) -> None:
     (folder / "SHA256SUMS").write_text("".join(lines))
 
 
-def card(metadata: dict[str, Any], gains: dict[str, float], dtype: str, folder: Path, scores: str) -> str:
+def card(model: Weights, gains: dict[str, float], dtype: str, folder: Path, notes: str) -> str:
     """The model card."""
+    config, facts = model.config, model.metadata
     rows = "\n".join(f"| {name} | {licence} | {gives} |" for name, licence, gives in ATTRIBUTIONS)
     sums = (folder / "SHA256SUMS").read_text()
-    facts = {key: metadata[key] for key in ("version", "licence", "songs", "init") if key in metadata}
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(model.variables["params"])) / 1e6
+    made = ", ".join(f"{name} {gain:g}" for name, gain in gains.items())
     return f"""# umx-open
 
-Four Open-Unmix nets (vocals, drums, bass, other) that separate stereo music at 44.1 kHz. Anyone may use them for
-anything, under the MIT licence of jaxsep.
+Version {facts["version"]} · {", ".join(STEMS)} · {config.sample_rate / 1000:g} kHz stereo · licence: {facts["licence"]}
 
-Facts: {json.dumps(facts)}; stored as {dtype}; gains of the masks {json.dumps(gains)}.
+Four Open-Unmix nets (hidden size {config.hidden_size}, {config.n_layers} LSTM layers, {parameters:.1f} million
+parameters each, kernels stored as {dtype}), trained together on {facts["songs"]} songs, begun from {facts["init"]}.
+They are in the package so that the first separation works offline and may be used for anything. Where the licence of
+weights trained on MUSDB18 allows their use, those are stronger: `python separate.py --model umxhq mix.wav` downloads
+them.
 
-## What they are for
+## What they have heard
 
-Stems worth having on a machine without a network. Where the licence of weights trained on MUSDB18 allows their use,
-those are stronger: `python separate.py --model umxhq mix.wav` downloads them.
-
-## What they heard
-
-| source | licence | gives |
+| sound | licence | gives |
 |---|---|---|
 {rows}
 
-No sound of these sources is in the weights' files. Held back for validation: the song rubidium, and every thirtieth
-rendered song. The excerpt of Falcon 69 is the test: nothing was chosen by it.
+No MUSDB18, nothing scraped, and none of these sounds is in the weights' files. The song rubidium and every thirtieth
+rendered song were held back to choose by; the masks' gains were chosen on them ({made}).
 
 ## What to expect
 
 They learned from one recorded album, many sampled instruments and singers made from speech: on acoustic recordings and
 on voices that are neither, expect more leakage than from nets trained on a hundred real songs.
 
-{scores}
-## Made by
-
-`recipes/open_weights`, see its README for the commands.
-
+{notes}
 ## SHA-256
 
 ```

@@ -155,7 +155,7 @@ def main(argv: list[str] | None = None) -> int:
         "version": "2",
         "sources": [f"{name} ({licence})" for name, licence, _ in ATTRIBUTIONS],
         "songs": len({stem.song for stem in trained}),
-        "init": args.init or "fresh",
+        "init": Path(args.init).name if args.init else "nothing",
     }
     log = args.output / "validation.jsonl"
 
