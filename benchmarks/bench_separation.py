@@ -4,8 +4,7 @@
     python benchmarks/bench_separation.py --song song.wav --seconds 30 240 --repeats 3
     python benchmarks/bench_separation.py --seconds --commands 7 240 1200      # fresh processes only
 
-Weights are random: the time does not depend on them. The song is repeated up to the length asked for. Both run with
-the allocator as separate.py sets it.
+Weights are random: the time does not depend on them. The song is repeated up to the length asked for.
 """
 
 import argparse
@@ -48,9 +47,8 @@ def song_of(path: Path, seconds: float) -> tuple[np.ndarray, int]:
 
 def in_one_process(song: Path, seconds: list[float], repeats: int, nets: dict, model: Path) -> list[dict]:
     """Separators that are loaded and warm, in turn."""
-    from jaxsep import load_separator, memory, separate
+    from jaxsep import load_separator, separate
 
-    memory.keep()
     separator = load_separator(model)
     rows = []
     for length in seconds:

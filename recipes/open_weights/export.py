@@ -82,7 +82,9 @@ def card(model: Weights, gains: dict[str, float], dtype: str, folder: Path, note
 Version {facts["version"]} · {", ".join(STEMS)} · {config.sample_rate / 1000:g} kHz stereo · licence: {facts["licence"]}
 
 Four Open-Unmix nets (hidden size {config.hidden_size}, {config.n_layers} LSTM layers, {parameters:.1f} million
-parameters each, kernels stored as {dtype}), trained together on {facts["songs"]} songs, begun from {facts["init"]}.
+parameters each, kernels stored as {dtype}), trained together on {facts["songs"]} songs.
+Begun from: {facts["init"]}.
+
 They are in the package so that the first separation works offline and may be used for anything. Where the licence of
 weights trained on MUSDB18 allows their use, those are stronger: `python separate.py --model umxhq mix.wav` downloads
 them.
