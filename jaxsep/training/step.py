@@ -119,13 +119,25 @@ def train_step(
                 variables, magnitude, config, key=key, dropout=dropout, frame_step=frame_step, bf16=bf16
             )
 
-        def loss_of(params: Any) -> tuple[Array, tuple[Array, Any]]:
+        def alone(params: Any, batch_stats: Any, key: Array, truth: Array, weight: Array) -> tuple:
+            def loss_of(params: Any) -> tuple[Array, Any]:
+                estimate, updated = net(params, batch_stats, key)
+                return jnp.mean(jnp.mean((estimate - truth) ** 2, axis=(1, 2, 3)) * weight), updated
+
+            (loss, updated), gradient = jax.value_and_grad(loss_of, has_aux=True)(params)
+            return updated, gradient, loss
+
+        def together(params: Any) -> tuple[Array, tuple[Array, Any]]:
             estimate, updated = _for_each_target(net, params, batch_stats, keys_dropout)
-            error = _error(estimate, mixture[:, ::frame_step], truth[:, :, ::frame_step], filtered)
+            error = _error(estimate, mixture[:, ::frame_step], truth, filtered)
             losses = jnp.mean(error * weight.T, axis=1)
             return losses.sum(), (losses, updated)
 
-        (_, (losses, updated)), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        truth = truth[:, :, ::frame_step]
+        if not filtered:  # what one net keeps for its gradient is gone before the next is computed
+            arrays = (state.params, batch_stats, keys_dropout, jnp.abs(truth), weight.T)
+            return _for_each_target(alone, *arrays)
+        (_, (losses, updated)), gradient = jax.value_and_grad(together, has_aux=True)(state.params)
         return updated, gradient, losses
 
     if accumulate == 1:
@@ -222,8 +234,6 @@ def _error(
     """Mean squared error of the magnitudes, and of the stems that they filter out of the mixture."""
     magnitude = jnp.abs(truth)
     error = jnp.mean((estimate - magnitude) ** 2, axis=(2, 3, 4))
-    if not filtered:
-        return error
     # |g X - S|² in real numbers: g² |X|² - 2 g Re(X* S) + |S|².
     mixture = mixture[None]
     along = mixture.real * truth.real + mixture.imag * truth.imag
