@@ -293,7 +293,7 @@ def test_calibration_finds_the_gain_that_a_net_lacks():
     wrong = [validate.Prepared(lacking * magnitudes, mixture, truth.astype(np.complex64))]
     gains = calibrate.best_gains(wrong)
     assert gains[0] < gains[1:].mean()
-    assert calibrate.mean_sdr(wrong, gains).mean() > calibrate.mean_sdr(wrong, np.ones(4)).mean()
+    assert validate.mean_sdr(wrong, gains).mean() > validate.mean_sdr(wrong, np.ones(4)).mean()
 
 
 @pytest.fixture

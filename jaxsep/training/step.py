@@ -98,11 +98,7 @@ def train_step(
     Raises:
         ValueError: shapes that do not fit together.
     """
-    _check(state, batch, learning_rate, targets, accumulate)
-    if filtered and sorted(targets) != list(range(batch.stems.shape[1])):
-        raise ValueError(
-            f"filtered: expected a target for each of {batch.stems.shape[1]} sources, got targets {targets}"
-        )
+    _check(state, batch, learning_rate, targets, accumulate, filtered)
     # No frame of a training excerpt is centred, so that none sees padding.
     stems, weight = _changed(batch), batch.weight[:, jnp.asarray(targets)]
     keys = jax.random.split(jax.random.fold_in(key, state.step), accumulate)
@@ -111,7 +107,6 @@ def train_step(
         key_augment, key_dropout = jax.random.split(keys[index])
         mixture, truth = _spectra(stems, targets, config, augment, key_augment)
         magnitude = jnp.abs(mixture)
-        keys_dropout = jax.random.split(key_dropout, len(targets))
 
         def net(params: Any, batch_stats: Any, key: Array) -> tuple[Array, Any]:
             variables = {"params": params, "batch_stats": batch_stats}
@@ -119,26 +114,16 @@ def train_step(
                 variables, magnitude, config, key=key, dropout=dropout, frame_step=frame_step, bf16=bf16
             )
 
-        def alone(params: Any, batch_stats: Any, key: Array, truth: Array, weight: Array) -> tuple:
-            def loss_of(params: Any) -> tuple[Array, Any]:
-                estimate, updated = net(params, batch_stats, key)
-                return jnp.mean(jnp.mean((estimate - truth) ** 2, axis=(1, 2, 3)) * weight), updated
-
-            (loss, updated), gradient = jax.value_and_grad(loss_of, has_aux=True)(params)
-            return updated, gradient, loss
-
-        def together(params: Any) -> tuple[Array, tuple[Array, Any]]:
-            estimate, updated = _for_each_target(net, params, batch_stats, keys_dropout)
-            error = _error(estimate, mixture[:, ::frame_step], truth, filtered)
-            losses = jnp.mean(error * weight.T, axis=1)
-            return losses.sum(), (losses, updated)
-
+        keys_dropout = jax.random.split(key_dropout, len(targets))
         truth = truth[:, :, ::frame_step]
-        if not filtered:  # what one net keeps for its gradient is gone before the next is computed
-            arrays = (state.params, batch_stats, keys_dropout, jnp.abs(truth), weight.T)
-            return _for_each_target(alone, *arrays)
-        (_, (losses, updated)), gradient = jax.value_and_grad(together, has_aux=True)(state.params)
-        return updated, gradient, losses
+        if filtered:
+            mixture = mixture[:, ::frame_step]
+            return _joint_gradients(
+                net, state.params, batch_stats, keys_dropout, mixture, truth, weight, filtered
+            )
+        # What one net keeps for its gradient is gone before the next is computed.
+        arrays = (state.params, batch_stats, keys_dropout, jnp.abs(truth), weight.T)
+        return _for_each_target(partial(_gradient, net), *arrays)
 
     if accumulate == 1:
         batch_stats, gradient, losses = part(state.batch_stats, 0, stems, weight)
@@ -188,9 +173,9 @@ def eval_step(
     truth = jnp.stack([jnp.abs(spectrograms[:, source]) for source in targets])
 
     def error(variables: Any, truth: Array) -> Float[Array, " batch"]:
-        return jnp.mean((openunmix.apply(variables, mixture, config) - truth) ** 2, axis=(1, 2, 3))
+        return _mean_square(openunmix.apply(variables, mixture, config) - truth)
 
-    return _for_each_target(error, variables, truth), jnp.mean(truth**2, axis=(2, 3, 4))
+    return _for_each_target(error, variables, truth), _mean_square(truth)
 
 
 def _audio(stems: Array) -> Float[Array, "batch source channel time"]:
@@ -225,6 +210,40 @@ def _spectra(
     return jnp.transpose(mixture, (0, 2, 1, 3)), jnp.transpose(sources, (1, 0, 3, 2, 4))
 
 
+def _gradient(
+    net: Callable, params: Any, batch_stats: Any, key: Array, truth: Array, weight: Array
+) -> tuple[Any, Any, Array]:
+    """One net's new statistics, gradient and loss, whatever the others do."""
+
+    def loss_of(params: Any) -> tuple[Array, Any]:
+        estimate, updated = net(params, batch_stats, key)
+        return jnp.mean(_mean_square(estimate - truth) * weight), updated
+
+    (loss, updated), gradient = jax.value_and_grad(loss_of, has_aux=True)(params)
+    return updated, gradient, loss
+
+
+def _joint_gradients(
+    net: Callable,
+    params: Any,
+    batch_stats: Any,
+    keys: Array,
+    mixture: Complex[Array, "batch frame channel freq"],
+    truth: Complex[Array, "target batch frame channel freq"],
+    weight: Float[Array, "batch target"],
+    filtered: float,
+) -> tuple[Any, Any, Array]:
+    """All nets' new statistics, gradients and losses, where each hears what the others claim."""
+
+    def loss_of(params: Any) -> tuple[Array, tuple[Array, Any]]:
+        estimate, updated = _for_each_target(net, params, batch_stats, keys)
+        losses = jnp.mean(_error(estimate, mixture, truth, filtered) * weight.T, axis=1)
+        return losses.sum(), (losses, updated)
+
+    (_, (losses, updated)), gradient = jax.value_and_grad(loss_of, has_aux=True)(params)
+    return updated, gradient, losses
+
+
 def _error(
     estimate: Float[Array, "target batch frame channel freq"],
     mixture: Complex[Array, "batch frame channel freq"],
@@ -233,7 +252,7 @@ def _error(
 ) -> Float[Array, "target batch"]:
     """Mean squared error of the magnitudes, and of the stems that they filter out of the mixture."""
     magnitude = jnp.abs(truth)
-    error = jnp.mean((estimate - magnitude) ** 2, axis=(2, 3, 4))
+    error = _mean_square(estimate - magnitude)
     # |g X - S|² in real numbers: g² |X|² - 2 g Re(X* S) + |S|².
     mixture = mixture[None]
     along = mixture.real * truth.real + mixture.imag * truth.imag
@@ -241,6 +260,10 @@ def _error(
     gain = estimate**2 / (jnp.sum(estimate**2, axis=0, keepdims=True) + _SILENCE)
     behind = jnp.mean(gain * (gain * power - 2.0 * along) + magnitude**2, axis=(2, 3, 4))
     return (1.0 - filtered) * error + filtered * behind
+
+
+def _mean_square(magnitudes: Float[Array, "*batch frame channel freq"]) -> Float[Array, "*batch"]:
+    return jnp.mean(magnitudes**2, axis=(-3, -2, -1))
 
 
 def _for_each_target(function: Callable, *arrays: Any) -> Any:
@@ -272,7 +295,12 @@ def _accumulated(
 
 
 def _check(
-    state: TrainState, batch: Batch, learning_rate: Array, targets: tuple[int, ...], accumulate: int
+    state: TrainState,
+    batch: Batch,
+    learning_rate: Array,
+    targets: tuple[int, ...],
+    accumulate: int,
+    filtered: float,
 ) -> None:
     n_targets = jax.tree.leaves(state.params)[0].shape[0]
     if len(targets) != n_targets:
@@ -290,4 +318,9 @@ def _check(
     if len(batch.stems) % accumulate:
         raise ValueError(
             f"accumulate: expected a divisor of the batch of {len(batch.stems)}, got {accumulate}"
+        )
+    n_sources = batch.stems.shape[1]
+    if filtered and sorted(targets) != list(range(n_sources)):
+        raise ValueError(
+            f"filtered: expected a target for each of {n_sources} sources, got targets {targets}"
         )

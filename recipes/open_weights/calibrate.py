@@ -12,25 +12,18 @@ import json
 import sys
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
 
 from jaxsep import training
 from jaxsep.io.checkpoint import load_weights, write_json
 from recipes.open_weights.cache import open_corpus
 from recipes.open_weights.corpus import STEMS
-from recipes.open_weights.validate import Prepared, excerpts_of, prepare, stem_sdr
+from recipes.open_weights.validate import Prepared, excerpts_of, mean_sdr, prepare
 
-__all__ = ["best_gains", "main", "mean_sdr"]
+__all__ = ["best_gains", "main"]
 
 _FACTORS = (0.63, 0.79, 1.0, 1.26, 1.58)  # steps of 2 dB
 _BOUNDS = (0.3, 2.0)
-
-
-def mean_sdr(prepared: list[Prepared], gains: np.ndarray) -> np.ndarray:
-    """Mean SDR of each source in dB over the excerpts in which it sounds."""
-    rows = np.array([np.asarray(stem_sdr(one, jnp.asarray(gains, jnp.float32))) for one in prepared])
-    return np.nanmean(rows.astype(np.float64), axis=0)
 
 
 def best_gains(prepared: list[Prepared]) -> np.ndarray:

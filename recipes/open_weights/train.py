@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsep import memory, training
-from jaxsep.config import OpenUnmixConfig, TrainingConfig
+from jaxsep.config import OPTIMIZERS, OpenUnmixConfig, TrainingConfig
 from jaxsep.io.checkpoint import load_weights, save_weights
 from recipes.open_weights.augment import equalise
 from recipes.open_weights.cache import Stem, open_corpus
@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--filtered", type=float, default=0.7, help="share of the stems behind the filter in the loss"
     )
-    p.add_argument("--optimizer", choices=("adam", "muon"), default="muon")
+    p.add_argument("--optimizer", choices=OPTIMIZERS, default="muon")
     p.add_argument("--bf16", action="store_true", help="multiply in bfloat16: quicker on accelerators")
     p.add_argument("--seed", type=int, default=0)
     return p

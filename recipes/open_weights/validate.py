@@ -1,6 +1,6 @@
 """How well nets do on songs that they have not heard, in a form quick enough for every epoch."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from jaxsep.stft import stft
 from recipes.open_weights.cache import Stem, held_back, whole_song
 from recipes.open_weights.corpus import STEMS
 
-__all__ = ["Prepared", "excerpts_of", "prepare", "stem_sdr", "validate"]
+__all__ = ["Prepared", "excerpts_of", "mean_sdr", "prepare", "stem_sdr", "validate"]
 
 
 def excerpts_of(
@@ -64,6 +64,14 @@ def stem_sdr(prepared: Prepared, gains: Float[Array, " source"]) -> Float[Array,
     return jnp.where(sounds, jnp.maximum(10 * jnp.log10(power / error), -10.0), jnp.nan)
 
 
+def mean_sdr(prepared: Iterable[Prepared], gains: np.ndarray) -> np.ndarray:
+    """Mean of `stem_sdr` over the excerpts in which a source sounds; NaN where it never does."""
+    gains = jnp.asarray(gains, jnp.float32)
+    rows = np.array([np.asarray(stem_sdr(one, gains)) for one in prepared], np.float64)
+    known = [column[~np.isnan(column)] for column in rows.T]
+    return np.array([column.mean() if column.size else np.nan for column in known])
+
+
 def validate(
     variables: Any, groups: Mapping[str, np.ndarray], config: OpenUnmixConfig
 ) -> dict[str, dict[str, float]]:
@@ -77,11 +85,8 @@ def validate(
     Returns:
         For each group, target to dB; NaN where it never sounds.
     """
-    gains = jnp.ones(len(STEMS))
     scores = {}
     for name, excerpts in groups.items():
-        rows = [np.asarray(stem_sdr(prepare(variables, stems, config), gains)) for stems in excerpts]
-        known = [np.array(column)[~np.isnan(column)] for column in np.transpose(rows)]
-        means = [float(column.mean()) if column.size else float("nan") for column in known]
-        scores[name] = dict(zip(STEMS, means, strict=True))
+        means = mean_sdr((prepare(variables, stems, config) for stems in excerpts), np.ones(len(STEMS)))
+        scores[name] = dict(zip(STEMS, means.tolist(), strict=True))
     return scores
