@@ -1,6 +1,7 @@
 """The recipe of the packaged weights, from sounds to a model that separates, at toy size and without its sources."""
 
 import json
+import shutil
 from functools import partial
 
 import jax
@@ -21,14 +22,15 @@ from recipes.open_weights import (
     page,
     produce,
     sources,
+    syllables,
     train,
     validate,
-    voices,
     world,
 )
 from recipes.open_weights.augment import equalise
-from recipes.open_weights.cache import held_back, open_corpus, whole_song
+from recipes.open_weights.cache import Follower, decode, held_back, open_corpus, whole_song
 from recipes.open_weights.corpus import STEMS
+from recipes.open_weights.device_mixer import DeviceMixer
 from recipes.open_weights.mixer import Mixer
 
 RATE = 44100
@@ -39,7 +41,7 @@ def nothing_installed():
     """Every machine renders as one without the recipe's sources."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sources, "_FONTS", ())
-        for folder in ("_SONIC_PI", "_KITS", "_GUITARS", "_SPEECH"):
+        for folder in ("_SONIC_PI", "_KITS", "_GUITARS", "_SPEECH", "_MORE_SPEECH"):
             patch.setattr(sources, folder, sources.Path("/nonexistent"))
         patch.setattr(arrange, "_LIBRARY", sources.Path("/nonexistent"))
         sources.sampled_kits.cache_clear()
@@ -163,9 +165,9 @@ def test_a_studio_keeps_length_and_headroom(stem):
 
 def test_a_stretched_vowel_walks_only_inside_itself():
     frames = np.zeros(30)
-    syllable = voices._Syllable(world.Voice(frames, frames[:, None], frames[:, None], 8000.0), 10, 0.0)
+    syllable = syllables.Syllable(world.Voice(frames, frames[:, None], frames[:, None], 8000.0), 10, 0.0)
     for length in (6, 20, 21, 200):
-        walked = voices._stretched(syllable, length)
+        walked = syllables.stretched(syllable, length)
         assert len(walked) == 10 + length
         np.testing.assert_array_equal(walked[:10], np.arange(10))
         assert walked[10:].min() >= 10 and walked.max() == 29
@@ -195,10 +197,59 @@ def test_batches_are_a_function_of_seed_and_step(mixer, stems):
     for mine, again in zip(batch, Mixer(stems, batch_size=24, seconds=0.5)(5, 7), strict=True):
         np.testing.assert_array_equal(mine, again)
     assert batch.stems.shape == (24, 4, 2, RATE // 2)
-    assert batch.stems.dtype == np.int16 and batch.gain.dtype == batch.weight.dtype == np.float32
+    assert batch.stems.dtype == batch.gain.dtype == batch.weight.dtype == np.float32
     assert batch.swap.dtype == bool and batch.origin.dtype == np.int32
     assert not np.array_equal(batch.stems, mixer(5, 8).stems)
     assert not np.array_equal(batch.stems, mixer(6, 7).stems)
+
+
+def test_an_accelerator_makes_the_same_batches(stems):
+    settings = {"batch_size": 24, "seconds": 0.5}
+    host, device = Mixer(stems, **settings), DeviceMixer(stems, capacity=2**20, **settings)
+    for step in range(3):
+        draw = host._drawer(1, step)
+        mine, other = host(1, step), jax.tree.map(np.asarray, device(1, step))
+        np.testing.assert_array_equal(mine.swap, other.swap)
+        assert other.origin is None
+        np.testing.assert_allclose(other.gain, mine.gain, rtol=5e-3)  # resampled by other filters
+        np.testing.assert_allclose(other.weight, mine.weight, rtol=2e-2, atol=1e-4 * mine.weight.max())
+        as_they_were = 0
+        for place in np.ndindex(mine.swap.shape):
+            sounds = [sounds[place] for sounds in (draw.first, draw.second) if place in sounds]
+            scale = np.abs(mine.stems[place]).max()
+            exact = all(sound.speed == 1.0 for sound in sounds)
+            as_they_were += exact and bool(sounds)
+            if exact:
+                np.testing.assert_allclose(other.stems[place], mine.stems[place], atol=1e-5 * scale)
+            # By eight samples, or by soxr, which hears nothing before the start: alike below 8 kHz.
+            window = np.hanning(RATE // 2)
+            both = [np.fft.rfft(window * sound[place])[:, :4000] for sound in (mine.stems, other.stems)]
+            assert np.linalg.norm(both[1] - both[0]) <= 0.01 * np.linalg.norm(both[0])
+        assert as_they_were > 20
+    with pytest.raises(ValueError, match="expected at most 200,000 samples"):
+        DeviceMixer(stems, capacity=200_000, **settings)
+
+
+def test_training_follows_a_corpus_that_grows(built, tmp_path):
+    partial_corpus, cache = tmp_path / "corpus", tmp_path / "cache"
+    shutil.copytree(built, partial_corpus, ignore=shutil.ignore_patterns("rendered_00001"))
+    first = open_corpus(partial_corpus, cache)
+    follow = Follower(partial_corpus, cache, first, every=2)
+    assert follow(0) == follow(2) == []
+    shutil.copytree(built / "rendered_00001", partial_corpus / "rendered_00001")
+    assert follow(4) == []  # not decoded yet
+    decode(partial_corpus / "rendered_00001", cache)
+    assert follow(5) == []  # not its turn
+    new = follow(6)
+    assert {stem.song for stem in new} == {"rendered_00001"} and follow(8) == []
+    mixer = Mixer(first, batch_size=24, seconds=0.5, follow=lambda step: new if step == 6 else [])
+
+    def songs(step):
+        mixer(0, step)
+        draw = mixer._drawer(0, step)
+        return {sound.stem.song for sound in draw.first.values()}
+
+    assert "rendered_00001" not in songs(5) and "rendered_00001" in songs(6)
 
 
 def test_an_unseparated_bass_is_never_a_lesson_in_no_bass(stems):
@@ -217,7 +268,7 @@ def test_an_unseparated_bass_is_never_a_lesson_in_no_bass(stems):
 
 def test_levels_vary_and_weights_make_losses_comparable(mixer):
     batch = mixer(0, 3)
-    sounds = batch.stems / 32768.0 * batch.gain[..., None, None]
+    sounds = batch.stems * batch.gain[..., None, None]
     silent = np.abs(sounds).max(axis=(2, 3)) == 0
     assert 0.02 < silent.mean() < 0.4
     level = 10 * np.log10((sounds.sum(axis=1) ** 2).mean(axis=(1, 2)) + 1e-12)
@@ -323,7 +374,7 @@ def test_trains_resumes_calibrates_exports_and_separates(built, tmp_path, capsys
     assert export.main(["--run", str(run), "--output", str(model), "--dtype", "float16"]) == 0
     assert saved_targets(model) == sorted(STEMS)
     weights, trained = load_weights(model, "drums"), load_weights(run / "last", "drums")
-    assert weights.metadata["licence"] == "MIT" and weights.metadata["version"] == "2"
+    assert weights.metadata["licence"] == "MIT" and weights.metadata["version"] == "3"
     np.testing.assert_allclose(
         weights.variables["params"]["output_mean"],
         gains["drums"] * trained.variables["params"]["output_mean"],

@@ -54,7 +54,14 @@ def place(batch: Batch, mesh: Mesh) -> Batch:
     """A host's part of a batch on its devices; stems already moved to where they belong."""
     batch = _moved(batch)
     sharding = NamedSharding(mesh, PartitionSpec("batch"))
-    return jax.tree.map(lambda part: jax.make_array_from_process_local_data(sharding, part), batch)
+
+    def put(part: Any) -> jax.Array:
+        # What was made on a device is not taken to the host and back.
+        if isinstance(part, jax.Array) and jax.process_count() == 1:
+            return jax.device_put(part, sharding)
+        return jax.make_array_from_process_local_data(sharding, part)
+
+    return jax.tree.map(put, batch)
 
 
 def _moved(batch: Batch) -> Batch:

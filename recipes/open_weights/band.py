@@ -1,4 +1,4 @@
-"""Basses and all that is neither voice, drum nor bass: soundfonts, synthesisers, amplifiers."""
+"""All that is neither voice, drum nor bass: soundfonts, synthesisers, amplifiers."""
 
 import numpy as np
 
@@ -8,36 +8,15 @@ from recipes.open_weights.arrange import Layer
 from recipes.open_weights.fonts import play_font
 from recipes.open_weights.sources import RATE, choose, fonts
 
-__all__ = ["play_bass", "play_other"]
+__all__ = ["play_other"]
 
 # General MIDI programs.
-_BASSES = (32, 33, 33, 33, 34, 34, 34, 35, 36, 37, 38, 39, 38, 39)
 _GUITARS = (24, 25, 26, 27, 27, 28, 29, 30)
 _OTHERS = (
     0, 0, 1, 2, 3, 4, 4, 5, 5, 6, 7, 11, 12, 16, 17, 18, 19, 21, 24, 25, 25, 26, 27, 27, 28, 29, 29, 30, 30, 40, 42,
     48, 48, 49, 50, 51, 55, 56, 57, 60, 61, 62, 63, 64, 65, 66, 68, 71, 73, 80, 81, 82, 84, 87, 88, 89, 90, 91, 92, 94,
     95, 98, 104,
 )  # fmt: skip
-
-
-def play_bass(layer: Layer, *, seconds: float, rng: np.random.Generator) -> np.ndarray:
-    """The bass line: sampled bass guitars and synthesisers, or a synthesiser of our own, clean or driven."""
-    if fonts() and rng.random() < 0.65:
-        program = (
-            layer.program
-            if layer.program in range(32, 40) and rng.random() < 0.3
-            else int(rng.choice(_BASSES))
-        )
-        sound = play_font(choose(rng, fonts()), layer.notes, seconds=seconds, program=program)
-    else:
-        sound = _synthesise("bass", layer, seconds, rng)
-    if rng.random() < 0.3:
-        sound = _drive(sound, 10 ** rng.uniform(0, 1.3))
-        corner = float(rng.uniform(1500, 6000))
-        sound = shape_spectrum(sound, lambda f: 1 / (1 + (f / corner) ** 4), RATE)
-    # Basses stand in the middle, but for a little width above.
-    mono = sound.mean(axis=0, keepdims=True)
-    return mono + np.float32(rng.uniform(0, 0.4)) * (sound - mono)
 
 
 def play_other(layers: list[Layer], *, seconds: float, rng: np.random.Generator) -> np.ndarray:
@@ -54,7 +33,7 @@ def play_other(layers: list[Layer], *, seconds: float, rng: np.random.Generator)
 
 def _play_layer(layer: Layer, seconds: float, rng: np.random.Generator) -> np.ndarray:
     if not fonts() or rng.random() < 0.25:
-        return _synthesise("other", layer, seconds, rng)
+        return _synthesise(layer, seconds, rng)
     font = choose(rng, fonts())
     amplified = rng.random() < 0.3
     if amplified:
@@ -72,13 +51,13 @@ def _play_layer(layer: Layer, seconds: float, rng: np.random.Generator) -> np.nd
     return sound
 
 
-def _synthesise(stem: str, layer: Layer, seconds: float, rng: np.random.Generator) -> np.ndarray:
+def _synthesise(layer: Layer, seconds: float, rng: np.random.Generator) -> np.ndarray:
     length = round(seconds * RATE)
-    left = play(draw_timbre(rng, stem), layer.notes, length=length, sample_rate=RATE, rng=rng)
-    if stem == "other" and rng.random() < 0.4:  # a second, detuned oscillator gives width
+    left = play(draw_timbre(rng, "other"), layer.notes, length=length, sample_rate=RATE, rng=rng)
+    if rng.random() < 0.4:  # a second, detuned oscillator gives width
         beside = [n._replace(pitch=n.pitch + rng.normal(0, 0.08)) for n in layer.notes]
         return np.stack(
-            [left, play(draw_timbre(rng, stem), beside, length=length, sample_rate=RATE, rng=rng)]
+            [left, play(draw_timbre(rng, "other"), beside, length=length, sample_rate=RATE, rng=rng)]
         )
     return np.stack([left, left])
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from recipes.open_weights import corpus, sources
+from recipes.open_weights.cache import decode
 
 __all__ = ["main"]
 
@@ -27,6 +28,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--rendered", type=int, default=700, help="how many songs to render")
     p.add_argument("--seconds", type=float, default=35.0, help="length of a rendered song")
     p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--cache", type=Path, help="decode rendered songs there, for `train --follow`")
     p.add_argument("--workers", type=int, default=2)
     return p
 
@@ -46,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
         name = f"guitar_{file.parent.name.replace(' ', '_').lower()}"
         tasks.append((name, partial(corpus.write_guitar, args.output, file)))
     for index in range(args.rendered):
-        work = partial(_render, args.output, args.seed, index, args.seconds, args.songs)
+        work = partial(_render, args.output, args.seed, index, args.seconds, args.songs, args.cache)
         tasks.append((f"rendered_{index:05d}", work))
     tasks = [task for task in tasks if not (args.output / task[0]).exists()]
     failed = []
@@ -71,10 +73,15 @@ def _run(task: tuple[str, Callable[[], None]]) -> tuple[str, str | None]:
     return name, None
 
 
-def _render(output: Path, seed: int, index: int, seconds: float, songs: Path | None) -> None:
+def _render(
+    output: Path, seed: int, index: int, seconds: float, songs: Path | None, cache: Path | None
+) -> None:
     stems, compression = corpus.render_song(seed, index, seconds, songs)
     note = {"kind": "rendered", "seed": seed, "index": index}
-    corpus.write_song(output, f"rendered_{index:05d}", stems, compression, note)
+    name = f"rendered_{index:05d}"
+    corpus.write_song(output, name, stems, compression, note)
+    if cache is not None:
+        decode(output / name, cache)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The corpus decoded once: 16-bit arrays on disk that are mapped, not read."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +12,7 @@ from tqdm import tqdm
 from recipes.open_weights.corpus import STEMS, is_held_back
 from recipes.open_weights.sources import RATE, read
 
-__all__ = ["BLOCK", "Stem", "held_back", "open_corpus", "whole_song"]
+__all__ = ["BLOCK", "Follower", "Stem", "decode", "held_back", "open_corpus", "whole_song"]
 
 BLOCK = 22_050  # samples over which a stem's activity is measured, half a second
 
@@ -23,7 +24,7 @@ class Stem(NamedTuple):
     song: str
     name: str  # one of STEMS
     audio: np.ndarray  # (2, time) int16, on disk
-    active: np.ndarray  # (block,) which half seconds sound
+    active: np.ndarray  # numbers of the half seconds that sound
     level: float  # RMS of those, full scale 1
     holds_bass: bool  # `other` of a song whose bass was never separated
 
@@ -44,22 +45,62 @@ def open_corpus(corpus: Path, cache: Path) -> list[Stem]:
     notes = sorted(corpus.glob("*/song.json"))
     if not notes:
         raise FileNotFoundError(f"{corpus}: expected songs that recipes.open_weights.build wrote, found none")
-    cache.mkdir(parents=True, exist_ok=True)
     found = [stem for note in tqdm(notes, desc="decoding", leave=False) for stem in _stems(note, cache)]
     return [stem for stem in found if stem.level > 0]
 
 
-def _stems(note: Path, cache: Path) -> Iterator[Stem]:
-    song = note.parent.name
-    facts = json.loads(note.read_text())
-    for name in facts["stems"]:
-        array = cache / f"{song}_{name}.npy"
+class Follower:
+    """Finds the songs that have come into the corpus since; call it with the step, now and then it looks.
+
+    Args:
+        corpus: folder that `build --cache` goes on writing.
+        cache: folder in which it decodes.
+        known: stems that one has already.
+        every: steps between two looks.
+        at_most: songs at a time, so that no step waits long.
+    """
+
+    def __init__(self, corpus: Path, cache: Path, known: list[Stem], *, every: int = 20, at_most: int = 4):
+        self._corpus, self._cache, self._every, self._at_most = corpus, cache, every, at_most
+        self._known = {stem.song for stem in known}
+
+    def __call__(self, step: int) -> list[Stem]:
+        """Stems for training of a few new songs, or none."""
+        if step % self._every:
+            return []
+        notes = {note.parent.name: note for note in sorted(self._corpus.glob("*/song.json"))}
+        unknown = [name for name in notes if name not in self._known and not is_held_back(name)]
+        new = [name for name in unknown if _is_decoded(notes[name], self._cache)][: self._at_most]
+        self._known.update(new)
+        return [stem for name in new for stem in _stems(notes[name], self._cache) if stem.level > 0]
+
+
+def decode(song: Path, cache: Path) -> None:
+    """Put the stems of one song into the cache."""
+    cache.mkdir(parents=True, exist_ok=True)
+    for name in json.loads((song / "song.json").read_text())["stems"]:
+        array = _array(song, name, cache)
         if not array.exists():
-            part = array.with_suffix(".part.npy")
-            sound = read(note.parent / f"{name}.ogg")
+            part = array.with_suffix(f".{os.getpid()}.npy")  # a builder may be at the same song
+            sound = read(song / f"{name}.ogg")
             np.save(part, np.clip(np.round(sound * 32767), -32768, 32767).astype(np.int16))
             part.rename(array)
-        audio = np.load(array, mmap_mode="r")
+
+
+def _is_decoded(note: Path, cache: Path) -> bool:
+    return all(_array(note.parent, name, cache).exists() for name in json.loads(note.read_text())["stems"])
+
+
+def _array(song: Path, name: str, cache: Path) -> Path:
+    return cache / f"{song.name}_{name}.npy"
+
+
+def _stems(note: Path, cache: Path) -> Iterator[Stem]:
+    song = note.parent
+    decode(song, cache)
+    facts = json.loads(note.read_text())
+    for name in facts["stems"]:
+        audio = np.load(_array(song, name, cache), mmap_mode="r")
         blocks = audio[:, : audio.shape[1] // BLOCK * BLOCK : 5].reshape(2, -1, BLOCK // 5)
         power = (blocks.astype(np.float32) ** 2).mean(axis=(0, 2)) / 32768**2
         # Half seconds within 30 dB of the loud ones.
@@ -68,7 +109,7 @@ def _stems(note: Path, cache: Path) -> Iterator[Stem]:
         )
         level = float(np.sqrt(power[active].mean())) if active.any() else 0.0
         holds_bass = name == "other" and facts.get("bass_in_other", False)
-        yield Stem(facts["kind"], song, name, audio, active, level, holds_bass)
+        yield Stem(facts["kind"], song.name, name, audio, np.flatnonzero(active), level, holds_bass)
 
 
 def held_back(stems: list[Stem]) -> dict[str, list[Stem]]:

@@ -11,7 +11,8 @@ import numpy as np
 import soundfile
 
 from recipes.open_weights.arrange import arrange
-from recipes.open_weights.band import play_bass, play_other
+from recipes.open_weights.band import play_other
+from recipes.open_weights.basses import play_bass
 from recipes.open_weights.drums import play_drums
 from recipes.open_weights.produce import draw_medium, produce
 from recipes.open_weights.sources import RATE, read

@@ -30,6 +30,7 @@ def play_font(
     """
     synth = _synth(font)
     synth.sounds_off()
+    synth.generate(RATE // 10)  # in which what sounded before dies away
     drums = bank == 128
     channel = 9 if drums else 0
     synth.program_select(channel, 0, bank, program, drums)

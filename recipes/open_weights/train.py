@@ -21,8 +21,9 @@ from jaxsep import memory, training
 from jaxsep.config import OPTIMIZERS, OpenUnmixConfig, TrainingConfig
 from jaxsep.io.checkpoint import load_weights, save_weights
 from recipes.open_weights.augment import equalise
-from recipes.open_weights.cache import Stem, open_corpus
+from recipes.open_weights.cache import Follower, Stem, open_corpus
 from recipes.open_weights.corpus import STEMS, is_held_back
+from recipes.open_weights.device_mixer import DeviceMixer
 from recipes.open_weights.mixer import Mixer
 from recipes.open_weights.sources import ATTRIBUTIONS
 from recipes.open_weights.validate import excerpts_of, validate
@@ -39,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--cache", type=Path, help="folder for decoded sound; beside the corpus if left out")
     p.add_argument("--output", type=Path, required=True, help="folder of the run")
     p.add_argument("--steps", type=int, default=3000, help="steps in all, on which the learning rate depends")
+    p.add_argument("--follow", action="store_true", help="take in songs that `build --cache` makes meanwhile")
     p.add_argument("--minutes", type=float, help="stop after so long, to be resumed")
     p.add_argument("--resume", action="store_true")
     p.add_argument("--init", help="model to start from: a folder, or umx-open for the packaged one")
@@ -108,7 +110,7 @@ def measure(
     total = np.zeros((2, config.max_bin))
     for n in range(batches):
         batch = mixer(seed, 2**31 + n)  # which training does not reach
-        stems = batch.stems.astype(np.float32) / 32768 * batch.gain[..., None, None]
+        stems = batch.stems * batch.gain[..., None, None]
         spectra = stft(stems, n_fft=config.n_fft, hop_length=config.hop_length, center=False)
         equalised = equalise(np.swapaxes(spectra, -1, -2), jax.random.key(n))
         mixture = np.abs(np.asarray(equalised.sum(axis=1)))[..., : config.max_bin]
@@ -128,9 +130,13 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     memory.keep()
     try:
-        stems = open_corpus(args.corpus, args.cache or args.corpus.with_name(args.corpus.name + "-cache"))
+        cache = args.cache or args.corpus.with_name(args.corpus.name + "-cache")
+        stems = open_corpus(args.corpus, cache)
         trained, groups = split(stems)
-        mixer = Mixer(trained, batch_size=args.batch_size, seconds=args.seconds)
+        follow = Follower(args.corpus, cache, stems) if args.follow else None
+        mixer = (Mixer if jax.default_backend() == "cpu" else DeviceMixer)(
+            trained, batch_size=args.batch_size, seconds=args.seconds, follow=follow
+        )
         config, variables = initial(args, mixer)
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
@@ -152,7 +158,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     metadata = {
         "licence": "MIT",
-        "version": "2",
+        "version": "3",
         "sources": [f"{name} ({licence})" for name, licence, _ in ATTRIBUTIONS],
         "songs": len({stem.song for stem in trained}),
         "init": Path(args.init).name if args.init else "nothing",
