@@ -15,6 +15,7 @@ from jaxsep.io.checkpoint import load_weights, saved_targets
 from jaxsep.training import adam_with_l2, init_state, unstack
 from recipes.open_weights import (
     arrange,
+    backing,
     build,
     calibrate,
     corpus,
@@ -25,6 +26,7 @@ from recipes.open_weights import (
     syllables,
     train,
     validate,
+    voices,
     world,
 )
 from recipes.open_weights.augment import equalise
@@ -172,6 +174,41 @@ def test_a_stretched_vowel_walks_only_inside_itself():
         np.testing.assert_array_equal(walked[:10], np.arange(10))
         assert walked[10:].min() >= 10 and walked.max() == 29
         assert np.abs(np.diff(walked[10:])).max() <= (4 if length < 20 else 1)
+
+
+def test_clips_of_any_format_count_once_and_short_ones_do_not(monkeypatch, tmp_path):
+    pytest.importorskip("pyworld")
+    folder = tmp_path / "en_f_Someone"
+    folder.mkdir()
+    noise = 0.1 * np.random.default_rng(0).normal(size=(2 * RATE, 2))
+    for name, sound in (("a.ogg", noise), ("a.wav", noise), ("b.flac", noise), ("short.wav", noise[:RATE])):
+        soundfile.write(folder / name, sound, RATE)
+    (folder / "c.g722").write_bytes(bytes(16_000))
+    monkeypatch.setattr(sources, "_SPEECH", tmp_path)
+    monkeypatch.setattr(sources, "_MORE_SPEECH", tmp_path / "none")
+    find = sources.find_spec
+    monkeypatch.setattr(sources, "find_spec", lambda name: None if name == "av" else find(name))
+    assert [clip.name for clip in sources.speakers()["en_f_Someone"]] == ["a.ogg", "b.flac"]
+    assert syllables.spoken(folder / "a.ogg").envelope.shape == (401, 513)
+
+
+def test_vocals_out_of_speech_are_a_function_of_the_generator(monkeypatch, tmp_path):
+    pytest.importorskip("pyworld")
+    time = np.arange(2 * RATE) / RATE
+    vowels = sum(np.sin(2 * np.pi * 120 * k * time) / k for k in range(1, 40)) * (np.sin(9 * time) > -0.5)
+    (tmp_path / "xx_m_Test").mkdir()
+    for n in range(3):
+        soundfile.write(tmp_path / "xx_m_Test" / f"{n}.flac", 0.2 * vowels, RATE)
+    monkeypatch.setattr(sources, "_SPEECH", tmp_path)
+    monkeypatch.setattr(sources, "_MORE_SPEECH", tmp_path / "none")
+    phrases = [[Note(0.5, 0.5, 60, 0.8), Note(1.0, 0.9, 64, 0.8)]]
+    talkers = sources.speakers()
+    parts = (backing.choir, lambda *rest: backing.rapped(("xx_m_Test", talkers["xx_m_Test"]), *rest[1:]))
+    for sing in (voices._sung, *parts):
+        first, again = (sing(talkers, phrases, 2.0, np.random.default_rng(4)) for _ in range(2))
+        np.testing.assert_array_equal(first, again)
+        assert first.dtype == np.float32 and first.shape[-1] == 2 * RATE
+        assert np.isfinite(first).all() and np.abs(first).max() > 1e-3
 
 
 def test_a_voice_is_sung_at_the_pitch_of_the_melody():

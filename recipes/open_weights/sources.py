@@ -40,6 +40,8 @@ _KITS = Path("/usr/share/hydrogen/data/drumkits")
 _FREE_KITS = ("Audiophob", "BJA_Pacific", "rumpf_kit_z01_h2", "circAfrique v4")
 _GUITARS = Path("/usr/share/games/fretsonfire/data/songs")
 _SPEECH = Path("/usr/share/asterisk/sounds")
+_MORE_SPEECH = Path("/usr/share/jaxsep-sources/speech")  # install.sh puts it there
+_SHORTEST = 1.5  # s; what is shorter is a silence, a beep or a letter, which hold nothing to sing
 
 ATTRIBUTIONS = (
     ("Everything is Free, Software-Entwicklungskit", "CC0 1.0", "vocals, drums, bass, other"),
@@ -58,6 +60,14 @@ ATTRIBUTIONS = (
         "CC BY-SA 3.0, CC BY",
         "spoken clips from which vocals are sung",
     ),
+    (
+        "0 A.D., Wildfire Games (https://www.wildfiregames.com): voices in Greek, Latin, Napatan and Persian",
+        "CC BY-SA 3.0",
+        "spoken clips from which vocals are sung",
+    ),
+    ("Festival's Russian voice msu_ru_nsh, Nickolay V. Shmyrev: its recordings", "BSD-like", "as above"),
+    ("PocketSphinx's test data, Carnegie Mellon University and LibriVox", "BSD 2-clause, public domain", "as above"),
+    ("Flite's voices awb, kal16, rms and slt, Carnegie Mellon University", "BSD-like", "as above, synthesised"),
     ("datasets.synthetic and datasets.score", "MIT, our own", "notes, drums, bass, other, vocals"),
 )  # fmt: skip
 
@@ -72,7 +82,9 @@ class Stroke(NamedTuple):
 
 def missing() -> list[str]:
     """Sources that are not installed; the corpus is built without them."""
-    absent = [str(path) for path in (*_FONTS, _SONIC_PI, _GUITARS, _SPEECH) if not path.exists()]
+    absent = [
+        str(path) for path in (*_FONTS, _SONIC_PI, _GUITARS, _SPEECH, _MORE_SPEECH) if not path.exists()
+    ]
     absent += [str(_KITS / kit) for kit in _FREE_KITS if not (_KITS / kit).exists()]
     absent += [name for name in ("tinysoundfont", "pyworld", "mido") if find_spec(name) is None]
     return absent + ([] if Path("/usr/share/mma").exists() else ["mma"])
@@ -89,16 +101,29 @@ def guitars() -> list[Path]:
 
 
 def speakers() -> dict[str, list[Path]]:
-    """Clips of speech by speaker."""
-    if find_spec("pyworld") is None or find_spec("av") is None:
+    """Clips of speech by speaker, whose name holds `_m_` or `_f_`."""
+    if find_spec("pyworld") is None:
         return {}
-    voices = {path.name: sorted(path.rglob("*.g722")) for path in sorted(_SPEECH.glob("*_*_*_*"))}
-    # Silences, beeps and single letters hold nothing to sing.
-    return {
-        name: [clip for clip in clips if clip.stat().st_size > 12_000 and "silence" not in str(clip)]
-        for name, clips in voices.items()
-        if clips
-    }
+    folders = [path for root in (_SPEECH, _MORE_SPEECH) for path in sorted(root.glob("*_[mf]_*"))]
+    return {path.name: clips for path in folders if (clips := _clips(path))}
+
+
+@cache
+def _clips(folder: Path) -> list[Path]:
+    """Clips that are long enough, each once, even where it lies there in two formats."""
+    formats = [".wav", ".flac", ".ogg"] + ([".g722"] if find_spec("av") else [])
+    files = sorted(path for path in folder.rglob("*") if path.suffix in formats)
+    once = {path.with_suffix(""): path for path in sorted(files, key=lambda path: formats.index(path.suffix))}
+    return [
+        path
+        for stem, path in sorted(once.items())
+        if "silence" not in str(stem) and _duration(path) > _SHORTEST
+    ]
+
+
+def _duration(clip: Path) -> float:
+    """Seconds; G.722 has no header, and 8000 bytes a second."""
+    return clip.stat().st_size / 8000 if clip.suffix == ".g722" else soundfile.info(clip).duration
 
 
 _SONIC_PI_NAMES = {
