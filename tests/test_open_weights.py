@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tarfile
 from functools import partial
 
 import jax
@@ -20,6 +21,7 @@ from recipes.open_weights import (
     calibrate,
     corpus,
     export,
+    pack,
     page,
     produce,
     sources,
@@ -43,7 +45,7 @@ def nothing_installed():
     """Every machine renders as one without the recipe's sources."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sources, "_FONTS", ())
-        for folder in ("_SONIC_PI", "_KITS", "_GUITARS", "_SPEECH", "_MORE_SPEECH"):
+        for folder in ("_SONIC_PI", "_KITS", "_GUITARS", "_SPEECH", "MORE_SPEECH"):
             patch.setattr(sources, folder, sources.Path("/nonexistent"))
         patch.setattr(arrange, "_LIBRARY", sources.Path("/nonexistent"))
         sources.sampled_kits.cache_clear()
@@ -185,7 +187,7 @@ def test_clips_of_any_format_count_once_and_short_ones_do_not(monkeypatch, tmp_p
         soundfile.write(folder / name, sound, RATE)
     (folder / "c.g722").write_bytes(bytes(16_000))
     monkeypatch.setattr(sources, "_SPEECH", tmp_path)
-    monkeypatch.setattr(sources, "_MORE_SPEECH", tmp_path / "none")
+    monkeypatch.setattr(sources, "MORE_SPEECH", tmp_path / "none")
     find = sources.find_spec
     monkeypatch.setattr(sources, "find_spec", lambda name: None if name == "av" else find(name))
     assert [clip.name for clip in sources.speakers()["en_f_Someone"]] == ["a.ogg", "b.flac"]
@@ -200,7 +202,7 @@ def test_vocals_out_of_speech_are_a_function_of_the_generator(monkeypatch, tmp_p
     for n in range(3):
         soundfile.write(tmp_path / "xx_m_Test" / f"{n}.flac", 0.2 * vowels, RATE)
     monkeypatch.setattr(sources, "_SPEECH", tmp_path)
-    monkeypatch.setattr(sources, "_MORE_SPEECH", tmp_path / "none")
+    monkeypatch.setattr(sources, "MORE_SPEECH", tmp_path / "none")
     phrases = [[Note(0.5, 0.5, 60, 0.8), Note(1.0, 0.9, 64, 0.8)]]
     talkers = sources.speakers()
     parts = (backing.choir, lambda *rest: backing.rapped(("xx_m_Test", talkers["xx_m_Test"]), *rest[1:]))
@@ -403,7 +405,7 @@ def test_trains_resumes_calibrates_exports_and_separates(built, tmp_path, capsys
     said = capsys.readouterr().out
     assert "ended for minutes after step 1" in said and "ended for steps after step 2" in said
     lines = (run / "validation.jsonl").read_text().splitlines()
-    assert [set(json.loads(line)["recorded_rubidium"]) for line in lines] == [set(STEMS)] * 4
+    assert [set(json.loads(line)["recorded_rubidium"]) for line in lines] == [set(STEMS)] * 3
 
     places = ["--corpus", str(built), "--cache", str(tmp_path / "cache"), "--model", str(run / "last")]
     assert calibrate.main([*places, "--output", str(run / "gains.json"), "--excerpts", "1"]) == 0
@@ -427,6 +429,33 @@ def test_trains_resumes_calibrates_exports_and_separates(built, tmp_path, capsys
         unstack(variables, STEMS.index("drums"))["params"]["output_mean"],
         trained.variables["params"]["output_mean"],
         rtol=1e-5,
+    )
+
+
+def test_packs_the_sounds_that_are_installed(nothing_installed, tmp_path, monkeypatch):
+    strokes, speech = tmp_path / "kit" / "kick.flac", tmp_path / "speech" / "en_f_a"
+    for folder in (strokes.parent, speech):
+        folder.mkdir(parents=True)
+    noise = 0.1 * np.random.default_rng(0).normal(size=5 * RATE)
+    soundfile.write(strokes, noise, RATE)
+    for n in range(4):
+        soundfile.write(speech / f"{n}.flac", noise, RATE)
+    kit = {"kit": {"kick": [[sources.Stroke(strokes, 0.0, 1.0)]]}}
+    monkeypatch.setattr(sources, "sampled_kits", lambda: kit)
+    monkeypatch.setattr(sources, "speakers", lambda: {"en_f_a": sorted(speech.iterdir())})
+    monkeypatch.setattr(pack, "_MMA", (sources.Path("/nonexistent"),))
+    assert pack.main(["--output", str(tmp_path / "a.tar"), "--speech-minutes", "0.1"]) == 0
+    with tarfile.open(tmp_path / "a.tar") as archive:
+        archive.extractall(tmp_path / "there", filter="data")
+    there = [path for path in (tmp_path / "there").rglob("*") if path.is_file()]
+    assert sorted(path.suffix for path in there) == [
+        ".flac",
+        ".ogg",
+        ".ogg",
+    ]  # two clips of four seconds, of six
+    again = sources.read(next(path for path in there if path.name == "kick.flac"))
+    assert (
+        again.shape == (2, round(3.2 * RATE)) and np.corrcoef(again[0], noise[: again.shape[1]])[0, 1] > 0.7
     )
 
 

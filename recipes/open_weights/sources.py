@@ -40,7 +40,7 @@ _KITS = Path("/usr/share/hydrogen/data/drumkits")
 _FREE_KITS = ("Audiophob", "BJA_Pacific", "rumpf_kit_z01_h2", "circAfrique v4")
 _GUITARS = Path("/usr/share/games/fretsonfire/data/songs")
 _SPEECH = Path("/usr/share/asterisk/sounds")
-_MORE_SPEECH = Path("/usr/share/jaxsep-sources/speech")  # install.sh puts it there
+MORE_SPEECH = Path("/usr/share/jaxsep-sources/speech")  # install.sh puts it there
 _SHORTEST = 1.5  # s; what is shorter is a silence, a beep or a letter, which hold nothing to sing
 
 ATTRIBUTIONS = (
@@ -82,9 +82,7 @@ class Stroke(NamedTuple):
 
 def missing() -> list[str]:
     """Sources that are not installed; the corpus is built without them."""
-    absent = [
-        str(path) for path in (*_FONTS, _SONIC_PI, _GUITARS, _SPEECH, _MORE_SPEECH) if not path.exists()
-    ]
+    absent = [str(path) for path in (*_FONTS, _SONIC_PI, _GUITARS, _SPEECH, MORE_SPEECH) if not path.exists()]
     absent += [str(_KITS / kit) for kit in _FREE_KITS if not (_KITS / kit).exists()]
     absent += [name for name in ("tinysoundfont", "pyworld", "mido") if find_spec(name) is None]
     return absent + ([] if Path("/usr/share/mma").exists() else ["mma"])
@@ -104,7 +102,7 @@ def speakers() -> dict[str, list[Path]]:
     """Clips of speech by speaker, whose name holds `_m_` or `_f_`."""
     if find_spec("pyworld") is None:
         return {}
-    folders = [path for root in (_SPEECH, _MORE_SPEECH) for path in sorted(root.glob("*_[mf]_*"))]
+    folders = [path for root in (_SPEECH, MORE_SPEECH) for path in sorted(root.glob("*_[mf]_*"))]
     return {path.name: clips for path in folders if (clips := _clips(path))}
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from recipes.open_weights.sources import _MORE_SPEECH as OUTPUT
+from recipes.open_weights.sources import MORE_SPEECH
 
 _RATE = 16_000
 _CLIPS = 48  # of a speaker at most
@@ -102,7 +102,7 @@ def _unpack(package: str, pattern: str, folder: Path) -> list[Path]:
 
 def _zero_ad(folder: Path) -> None:
     speakers = [f"{name}_{sex}_0ad" for name in ("greek", "latin", "napatan", "persian") for sex in "fm"]
-    if all((OUTPUT / name).exists() for name in speakers if name != "greek_m_0ad"):
+    if all((MORE_SPEECH / name).exists() for name in speakers if name != "greek_m_0ad"):
         return
     with ZipFile(_unpack("0ad-data", "*/mods/public/public.zip", folder)[0]) as archive:
         names = [match for name in sorted(archive.namelist()) if (match := _ZERO_AD.fullmatch(name))]
@@ -114,19 +114,19 @@ def _zero_ad(folder: Path) -> None:
 
 
 def _russian(folder: Path) -> None:
-    if not (OUTPUT / "ru_m_nsh").exists():
+    if not (MORE_SPEECH / "ru_m_nsh").exists():
         _write("ru_m_nsh", map(soundfile.read, _unpack("festvox-ru", "*/wav/*.wav", folder)[::12]))
 
 
 def _librivox(folder: Path) -> None:
-    if not (OUTPUT / "en_m_librivox").exists():
+    if not (MORE_SPEECH / "en_m_librivox").exists():
         files = _unpack("pocketsphinx-testdata", "*/librivox/*.wav", folder)
         _write("en_m_librivox", map(soundfile.read, files))
 
 
 def _flite(folder: Path) -> None:
     for voice, sex in (("awb", "m"), ("kal16", "m"), ("rms", "m"), ("slt", "f")):
-        if not (OUTPUT / f"en_{sex}_flite-{voice}").exists():
+        if not (MORE_SPEECH / f"en_{sex}_flite-{voice}").exists():
             _write(f"en_{sex}_flite-{voice}", _said(voice, folder / "said.wav"))
 
 
@@ -154,13 +154,13 @@ def _mono(sound: np.ndarray, rate: int) -> np.ndarray:
 
 def _write(speaker: str, sounds: Sounds) -> None:
     """A folder of clips, which appears whole or not at all."""
-    part = OUTPUT / f".{speaker}.part"
+    part = MORE_SPEECH / f".{speaker}.part"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     for n, (sound, rate) in zip(range(_CLIPS), sounds, strict=False):
         clip = _mono(sound, rate)[: _SECONDS * _RATE]
         soundfile.write(part / f"{n:02d}.ogg", clip, _RATE, format="OGG", subtype="VORBIS")
-    part.rename(OUTPUT / speaker)
+    part.rename(MORE_SPEECH / speaker)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ import numpy as np
 from recipes.open_weights.sources import read
 from recipes.open_weights.world import Voice, analyse
 
-__all__ = ["Syllable", "cut", "spoken", "stretched"]
+__all__ = ["SPEECH_RATE", "Syllable", "cut", "read_speech", "spoken", "stretched"]
 
-_RATE = 16_000  # Hz, at which speech is analysed
+SPEECH_RATE = 16_000  # Hz, at which speech is analysed
 _LONGEST = 4  # s of a clip that are taken
 _CONSONANT = 24  # frames of a consonant at most
 
@@ -25,21 +25,21 @@ class Syllable(NamedTuple):
 
 def spoken(clip: Path) -> Voice | None:
     """The first seconds of a clip taken apart, or None if it is next to silent."""
-    sound = _load(clip)[: _RATE * _LONGEST]
+    sound = read_speech(clip)
     if sound.size < 4000 or np.abs(sound).max() < 0.02:
         return None
-    return analyse(sound / np.abs(sound).max(), _RATE)
+    return analyse(sound / np.abs(sound).max(), SPEECH_RATE)
 
 
-def _load(clip: Path) -> np.ndarray:
-    """Mono at 16 kHz."""
+def read_speech(clip: Path) -> np.ndarray:
+    """The seconds of a clip that are taken, mono at `SPEECH_RATE`."""
     if clip.suffix != ".g722":
-        return read(clip, _RATE, seconds=_LONGEST).mean(axis=0)
+        return read(clip, SPEECH_RATE, seconds=_LONGEST).mean(axis=0)
     import av
 
     with av.open(str(clip), format="g722") as container:
         frames = [frame.to_ndarray().reshape(-1) for frame in container.decode(audio=0)]
-    return np.concatenate(frames).astype(np.float32) / 32768
+    return np.concatenate(frames)[: SPEECH_RATE * _LONGEST].astype(np.float32) / 32768
 
 
 def cut(voice: Voice) -> list[Syllable]:

@@ -175,7 +175,7 @@ def main(argv: list[str] | None = None) -> int:
         return [float(-np.nan_to_num(np.nanmean(column), nan=0.0)) for column in table.T]
 
     args.output.mkdir(parents=True, exist_ok=True)
-    if not args.resume:
+    if args.init and not args.resume:
         score(variables)  # where it starts from
     try:
         result = training.fit(
