@@ -161,11 +161,8 @@ def _amplifier(sound: np.ndarray, notes: list[Note], rng: np.random.Generator) -
 
 def _scrapes(notes: list[Note], length: int, rng: np.random.Generator) -> np.ndarray:
     """What finger or plectrum do at the string: a burst of noise a note, falling within 3 to 15 ms."""
-    low, high, fall = (
-        float(rng.uniform(500, 2000)),
-        float(rng.uniform(3000, 12000)),
-        rng.uniform(0.003, 0.015),
-    )
+    low, high = float(rng.uniform(500, 2000)), float(rng.uniform(3000, 12000))
+    fall = rng.uniform(0.003, 0.015)
     size = RATE // 10
     burst = rng.normal(size=(8, size)) * np.exp(-np.arange(size) / (fall * RATE))
     burst = shape_spectrum(
