@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=12, help="warmed calls (default: %(default)s)")
     arguments = parser.parse_args()
     stems = [noise(song, name) for song in range(16) for name in STEMS]
-    mixer = DeviceMixer(stems, batch_size=arguments.batch_size, seconds=3.0, capacity=30_000_000)
+    mixer = DeviceMixer(stems, batch_size=arguments.batch_size, seconds=3.0)
     step = stepper(OpenUnmixConfig(hidden_size=arguments.hidden_size, bandwidth=16000.0), mixer(0, 0))
     numbers = iter(range(10**6))
     timings = measure({"mix": lambda: mixer(0, next(numbers)).stems, "step": step}, repeats=arguments.repeats)

@@ -244,7 +244,7 @@ def test_batches_are_a_function_of_seed_and_step(mixer, stems):
 
 def test_an_accelerator_makes_the_same_batches(stems):
     settings = {"batch_size": 24, "seconds": 0.5}
-    host, device = Mixer(stems, **settings), DeviceMixer(stems, capacity=2**20, **settings)
+    host, device = Mixer(stems, **settings), DeviceMixer(stems, **settings)
     for step in range(3):
         draw = host._drawer(1, step)
         mine, other = host(1, step), jax.tree.map(np.asarray, device(1, step))
@@ -265,8 +265,12 @@ def test_an_accelerator_makes_the_same_batches(stems):
             both = [np.fft.rfft(window * sound[place])[:, :4000] for sound in (mine.stems, other.stems)]
             assert np.linalg.norm(both[1] - both[0]) <= 0.01 * np.linalg.norm(both[0])
         assert as_they_were > 20
-    with pytest.raises(ValueError, match="expected at most 200,000 samples"):
-        DeviceMixer(stems, capacity=200_000, **settings)
+    with pytest.raises(ValueError, match="expected at most 2,147,483,647 samples"):
+        DeviceMixer(stems, room=2**31, **settings)
+    with pytest.raises(ValueError, match="other: expected at most"):
+        device._take_in([stem for stem in stems if stem.name == "other"])
+    roomy = DeviceMixer(stems, room=2**20, **settings)
+    roomy._take_in([stem._replace(song="another") for stem in stems[:1]])
 
 
 def test_training_follows_a_corpus_that_grows(built, tmp_path):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,9 +20,7 @@ __all__ = ["DeviceMixer"]
 _PIECE = 2**17  # samples that are copied at a time
 _MARGIN = 8  # samples of silence before each stem, for the interpolation
 _TAPS = 8
-_CAPACITY = (
-    1_600_000_000  # samples of each source: ten hours, 6.4 GB; below 2³¹, so that int32 can count them
-)
+_MOST = 2**31 - 1  # samples of a source, thirteen hours: int32 counts them
 
 
 class _Slots(NamedTuple):
@@ -42,11 +40,16 @@ class DeviceMixer(Mixer):
     Places in a stem, levels, weights are those of `Mixer`; other speeds are interpolated by eight samples.
 
     Args:
-        capacity: samples of each source to make room for; more stems than that are refused.
+        stems: see `Mixer`.
+        room: samples of each source that may come later, 4 bytes each; more than that are refused.
+        settings: of `Mixer`.
     """
 
-    def __init__(self, stems: Sequence[Stem], *, capacity: int = _CAPACITY, **settings):
-        self._memory = [jnp.zeros(capacity, jnp.int32) for _ in STEMS]
+    def __init__(self, stems: Sequence[Stem], *, room: int = 0, **settings: Any):
+        lengths = [sum(_padded(stem) + _MARGIN for stem in stems if stem.name == name) for name in STEMS]
+        if max(lengths) + room > _MOST:
+            raise ValueError(f"expected at most {_MOST:,} samples of a source, got {max(lengths) + room:,}")
+        self._memory = [jnp.zeros(length + room, jnp.int32) for length in lengths]
         self._used = [0] * len(STEMS)
         self._places: dict[tuple[str, str], int] = {}
         super().__init__(stems, **settings)
@@ -55,15 +58,14 @@ class DeviceMixer(Mixer):
         for stem in stems:
             source = STEMS.index(stem.name)
             begin = self._used[source] + _MARGIN
-            length = stem.audio.shape[1]
-            padded = max(length, _PIECE) + _MARGIN
+            length, padded = stem.audio.shape[1], _padded(stem)
             if begin + padded > len(self._memory[source]):
                 raise ValueError(
                     f"{stem.name}: expected at most {len(self._memory[source]):,} samples in all, got "
                     f"{begin + padded:,} with {stem.song}"
                 )
             # Both channels of a sample in one number: half as many places to look up.
-            packed = np.zeros((max(length, _PIECE), 2), np.int16)
+            packed = np.zeros((padded - _MARGIN, 2), np.int16)
             packed[:length] = stem.audio.T
             flat = packed.view(np.int32)[:, 0]
             for first in (*range(0, len(flat) - _PIECE, _PIECE), len(flat) - _PIECE):
@@ -97,6 +99,11 @@ class DeviceMixer(Mixer):
         slots.drive[slot] = sound.drive
         slots.matrix[slot] = sound.matrix
         slots.excerpt[slot] = excerpt
+
+
+def _padded(stem: Stem) -> int:
+    """Samples that a stem takes up, with the silence behind it."""
+    return max(stem.audio.shape[1], _PIECE) + _MARGIN
 
 
 @partial(jax.jit, donate_argnums=0)

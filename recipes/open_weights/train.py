@@ -10,6 +10,7 @@ another number of steps, so that it can end sooner or later than was planned, an
 import argparse
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from recipes.open_weights.cache import Follower, Stem, open_corpus
 from recipes.open_weights.corpus import STEMS, is_held_back
 from recipes.open_weights.device_mixer import DeviceMixer
 from recipes.open_weights.mixer import Mixer
-from recipes.open_weights.sources import ATTRIBUTIONS
+from recipes.open_weights.sources import ATTRIBUTIONS, RATE
 from recipes.open_weights.validate import excerpts_of, validate
 
 __all__ = ["main", "parser", "warmup_stable_decay"]
@@ -40,7 +41,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--cache", type=Path, help="folder for decoded sound; beside the corpus if left out")
     p.add_argument("--output", type=Path, required=True, help="folder of the run")
     p.add_argument("--steps", type=int, default=3000, help="steps in all, on which the learning rate depends")
-    p.add_argument("--follow", action="store_true", help="take in songs that `build --cache` makes meanwhile")
+    p.add_argument(
+        "--follow",
+        type=float,
+        metavar="HOURS",
+        help="take in songs that `build --cache` makes meanwhile; an accelerator makes room for so many hours",
+    )
     p.add_argument("--minutes", type=float, help="stop after so long, to be resumed")
     p.add_argument("--resume", action="store_true")
     p.add_argument("--init", help="model to start from: a folder, or umx-open for the packaged one")
@@ -134,9 +140,10 @@ def main(argv: list[str] | None = None) -> int:
         stems = open_corpus(args.corpus, cache)
         trained, groups = split(stems)
         follow = Follower(args.corpus, cache, stems) if args.follow else None
-        mixer = (Mixer if jax.default_backend() == "cpu" else DeviceMixer)(
-            trained, batch_size=args.batch_size, seconds=args.seconds, follow=follow
-        )
+        make = Mixer
+        if jax.default_backend() != "cpu":
+            make = partial(DeviceMixer, room=round(3600 * RATE * (args.follow or 0)))
+        mixer = make(trained, batch_size=args.batch_size, seconds=args.seconds, follow=follow)
         config, variables = initial(args, mixer)
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
