@@ -8,14 +8,13 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
 from recipes.open_weights.arrange import arrange
 from recipes.open_weights.band import play_other
 from recipes.open_weights.basses import play_bass
 from recipes.open_weights.drums import play_drums
 from recipes.open_weights.produce import draw_medium, produce
-from recipes.open_weights.sources import RATE, read
+from recipes.open_weights.sources import RATE, read, write_vorbis
 from recipes.open_weights.voices import draw_vocals
 
 __all__ = [
@@ -79,17 +78,9 @@ def write_song(output: Path, name: str, stems: dict[str, np.ndarray], compressio
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     for stem, sound in stems.items():
-        _write_vorbis(part / f"{stem}.ogg", sound, compression)
+        write_vorbis(part / f"{stem}.ogg", sound.T, RATE, compression)
     (part / "song.json").write_text(json.dumps({"stems": sorted(stems), **note}, indent=1))
     part.rename(output / name)
-
-
-def _write_vorbis(path: Path, sound: np.ndarray, compression: float) -> None:
-    with soundfile.SoundFile(
-        path, "w", RATE, sound.shape[0], format="OGG", subtype="VORBIS", compression_level=compression
-    ) as file:
-        for begin in range(0, sound.shape[1], RATE):  # long blocks overflow libsndfile's stack
-            file.write(sound[:, begin : begin + RATE].T)
 
 
 def write_recorded(output: Path, folder: Path) -> None:

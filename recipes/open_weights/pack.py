@@ -71,11 +71,7 @@ def _add_speech(archive: tarfile.TarFile, clips: list[Path], seconds: float) -> 
 
 def _add_sound(archive: tarfile.TarFile, path: Path, sound: np.ndarray, rate: int) -> None:
     memory = io.BytesIO()
-    with soundfile.SoundFile(
-        memory, "w", rate, sound.shape[1], format="OGG", subtype="VORBIS", compression_level=0.5
-    ) as file:
-        for begin in range(0, len(sound), rate):  # long blocks overflow libsndfile's stack
-            file.write(sound[begin : begin + rate])
+    sources.write_vorbis(memory, sound, rate, 0.5)
     entry = tarfile.TarInfo(str(path).lstrip("/"))
     entry.size = len(memory.getvalue())
     memory.seek(0)
