@@ -4,7 +4,7 @@
     tar xf sources.tar -C /                                                            # there, as root
 
 Soundfonts in SF3, MMA, all strokes of drums and some minutes of each speaker, sounds as Ogg Vorbis under the names that
-`sources` looks for (who reads them goes by what is in them): about 90 MB, 50 MB without the larger soundfont
+`sources` looks for (who reads them goes by what is in them): 85 MB, 45 MB without the larger soundfont
 (``--largest 30``). Wheels of soundfile, soxr, tinysoundfont, pyworld and mido go beside it.
 """
 
