@@ -4,11 +4,14 @@ import json
 import shutil
 import tarfile
 from functools import partial
+from xml.etree import ElementTree
 
 import jax
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
 
 from datasets.score import Note
 from jaxsep.config import OpenUnmixConfig
@@ -25,6 +28,7 @@ from recipes.open_weights import (
     page,
     produce,
     sources,
+    sung_scores,
     syllables,
     train,
     validate,
@@ -222,6 +226,44 @@ def test_a_voice_is_sung_at_the_pitch_of_the_melody():
     spectrum = np.abs(np.fft.rfft(sung[RATE // 4 : 3 * RATE // 4] * np.hanning(RATE // 2)))
     strongest = np.argmax(spectrum[:1000]) * 2
     assert min(strongest % 330, -strongest % 330) <= 4
+
+
+def test_a_melody_written_down_keeps_its_times_and_pitches():
+    phrases = [
+        [Note(0.0, 0.5, 61, 0.8), Note(0.5, 0.7, 72, 0.8), Note(1.0, 0.02, 60, 0.8)],
+        [Note(3.0, 1.0, 59.7, 0.8)],
+    ]
+    root = ElementTree.fromstring(sung_scores.music_xml(phrases, [["ら", "きゃ", "ん"], ["あ"]]))
+    now, found = 0, []
+    for measure in root.iter("measure"):
+        length = int(measure.findtext(".//duration"))
+        assert length == int(measure.findtext(".//beats"))  # a measure is as long as what is in it
+        if (pitch := measure.find(".//pitch")) is not None:
+            name = pitch.findtext("step") + "#" * int(pitch.findtext("alter", "0")) + pitch.findtext("octave")
+            found.append((now / 64, (now + length) / 64, name, measure.findtext(".//text")))
+        now += length
+    # It begins with a rest; a note ends where the next begins; what is too short to sing is left out.
+    assert found == [(1 / 64, 0.5, "C#4", "ら"), (0.5, 1.0, "C5", "きゃ"), (3.0, 4.0, "C4", "あ")]
+    assert root.find(".//note/rest") is not None and now == 5 * 64
+
+
+@given(st.integers(0, 127))
+def test_notes_are_folded_into_the_voices_range_by_octaves(pitch):
+    folded = sung_scores._folded(pitch)
+    assert 55 <= folded <= 76 and (folded - pitch) % 12 == 0
+
+
+def test_a_trained_voice_sings_the_melody_and_is_silent_beside_it():
+    pytest.importorskip("pyworld")
+    pytest.importorskip("pysinsy")
+    phrases = [[Note(1.0, 1.0, 57, 0.8), Note(2.0, 0.9, 60, 0.8)]]
+    first, again = (
+        sung_scores.sing_score(phrases, seconds=5.0, rng=np.random.default_rng(3)) for _ in range(2)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert first.shape == (2, 5 * RATE) and first.dtype == np.float32
+    assert 0.05 < np.abs(first).max() < 3
+    assert np.abs(first[:, : RATE // 2]).max() < 1e-3 and np.abs(first[:, 4 * RATE :]).max() < 1e-3
 
 
 def test_notes_of_a_band_lie_within_the_song(nothing_installed):

@@ -13,7 +13,7 @@ done
 command -v mma >/dev/null && mma -G
 # tinysoundfont asks for PyAudio, which only its live playing needs.
 ${PIP:-pip} install --no-deps tinysoundfont==0.3.7 || missing="$missing tinysoundfont"
-for package in pyworld==0.3.5 mido "setuptools<81" av soxr matplotlib; do
+for package in pyworld==0.3.5 pysinsy==0.0.5 mido "setuptools<81" av soxr matplotlib; do
     ${PIP:-pip} install "$package" || missing="$missing $package"
 done
 # More speakers, about 5 MB; it downloads 1.6 GB and needs 5 GB for the time being, which SPEECH=no saves.

@@ -69,6 +69,11 @@ ATTRIBUTIONS = (
     ("Festival's Russian voice msu_ru_nsh, Nickolay V. Shmyrev: its recordings", "BSD-like", "as above"),
     ("PocketSphinx's test data, Carnegie Mellon University and LibriVox", "BSD 2-clause, public domain", "as above"),
     ("Flite's voices awb, kal16, rms and slt, Carnegie Mellon University", "BSD-like", "as above, synthesised"),
+    (
+        "Sinsy's voice NIT SONG070 F001, HTS Working Group, Nagoya Institute of Technology",
+        "CC BY 3.0",
+        "a voice trained on singing, which sings melodies of the recipe",
+    ),
     ("datasets.synthetic and datasets.score", "MIT, our own", "notes, drums, bass, other, vocals"),
 )  # fmt: skip
 
@@ -85,7 +90,7 @@ def missing() -> list[str]:
     """Sources that are not installed; the corpus is built without them."""
     absent = [str(path) for path in (*_FONTS, _SONIC_PI, _GUITARS, _SPEECH, MORE_SPEECH) if not path.exists()]
     absent += [str(_KITS / kit) for kit in _FREE_KITS if not (_KITS / kit).exists()]
-    absent += [name for name in ("tinysoundfont", "pyworld", "mido") if find_spec(name) is None]
+    absent += [name for name in ("tinysoundfont", "pyworld", "pysinsy", "mido") if find_spec(name) is None]
     return absent + ([] if Path("/usr/share/mma").exists() else ["mma"])
 
 

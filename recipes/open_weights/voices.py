@@ -11,6 +11,7 @@ from datasets.sound import add_at
 from recipes.open_weights.backing import choir, doubles, rapped
 from recipes.open_weights.singing import draw_singer, drift, sound_of, take
 from recipes.open_weights.sources import RATE, choose, read, speakers
+from recipes.open_weights.sung_scores import sing_score, sinsy_is_here
 from recipes.open_weights.syllables import cut, spoken
 from recipes.open_weights.world import analyse, resynthesise
 
@@ -22,7 +23,7 @@ _CLIPS = 9  # spoken clips that a singer takes syllables from
 def draw_vocals(
     phrases: Sequence[Sequence[Note]], recorded: Sequence[Path], *, seconds: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """The vocals of a song: sung from speech, a recorded singer made another, or one out of numbers.
+    """The vocals of a song: a recorded singer made another, a trained voice, sung from speech, or out of numbers.
 
     Args:
         phrases: the melody.
@@ -37,6 +38,8 @@ def draw_vocals(
     kind = rng.random()
     if recorded and kind < 0.4:
         return _revoiced(choose(rng, recorded), seconds, rng)
+    if phrases and kind < 0.6 and sinsy_is_here():
+        return sing_score(phrases, seconds=seconds, rng=rng)
     if talkers and kind < 0.95:
         return _sung(talkers, phrases, seconds, rng)
     return _out_of_numbers(phrases, seconds, rng)
