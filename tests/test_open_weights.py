@@ -1,9 +1,16 @@
 """The recipe of the packaged weights, from sounds to a model that separates, at toy size and without its sources."""
 
+import io
 import json
+import os
 import shutil
+import subprocess
+import sys
 import tarfile
+import time
+from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from xml.etree import ElementTree
 
 import jax
@@ -512,3 +519,49 @@ def test_a_page_of_spectrograms(built, tmp_path):
     )
     assert "recorded_hydrogen" in (tmp_path / "index.html").read_text()
     assert len(list(tmp_path.glob("*.png"))) == 3
+
+
+# -- on a machine without a network --
+
+
+def offline(folder, **settings):
+    """Run the script with an empty archive; all its output."""
+    with tarfile.open(folder / "sources.tar", "w"):
+        pass
+    env = {**os.environ, "ROOT": str(folder), "WORK": str(folder / "work"), "PYTHON": sys.executable}
+    env |= {"WORKERS": "2", **settings}
+    command = ["sh", "recipes/open_weights/offline.sh", str(folder / "out"), str(folder / "sources.tar")]
+    root = Path(__file__).parents[1]
+    return subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, timeout=600)
+
+
+def test_the_offline_script_ends_in_time_and_ends_its_builder(tmp_path):
+    done = offline(tmp_path, MINUTES="0", FIRST="30", SONGS="30")
+    assert done.returncode == 1 and "expected 30 songs within 0 minutes" in done.stderr
+    for _ in range(100):  # it is told to end, and may take a moment
+        if not running(f"{tmp_path}/work/corpus"):
+            return
+        time.sleep(0.1)
+    pytest.fail("the builder goes on")
+
+
+def running(word):
+    """Processes whose command line holds a word; where there is no /proc, none is found."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # one may end meanwhile
+            found += [path.parent.name] if word.encode() in path.read_bytes() else []
+    return found
+
+
+@pytest.mark.slow
+def test_the_offline_script_renders_trains_and_packs(tmp_path):
+    options = "--hidden-size 16 --batch-size 2 --seconds 1 --epoch 2"
+    done = offline(tmp_path, MINUTES="9", FIRST="30", SONGS="31", STEPS="3", TRAIN=options, PIECE="100k")
+    assert done.returncode == 0, done.stderr
+    pieces = b"".join(piece.read_bytes() for piece in sorted((tmp_path / "out").glob("weights.tar.*")))
+    with tarfile.open(fileobj=io.BytesIO(pieces)) as archive:
+        archive.extractall(tmp_path, filter="data")
+    assert saved_targets(tmp_path / "last") == sorted(STEMS)
+    assert load_weights(tmp_path / "last", "bass").config.hidden_size == 16
+    assert (tmp_path / "out" / "validation.jsonl").read_text().count("vocals") == 2

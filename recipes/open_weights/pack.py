@@ -5,7 +5,8 @@
 
 Soundfonts in SF3, MMA, all strokes of drums and some minutes of each speaker, sounds as Ogg Vorbis under the names that
 `sources` looks for (who reads them goes by what is in them): 85 MB, 45 MB without the larger soundfont
-(``--largest 30``). Wheels of soundfile, soxr, tinysoundfont, pyworld and mido go beside it.
+(``--largest 30``). Wheels of soundfile, soxr, tinysoundfont, pyworld, pysinsy and mido go beside it; `offline.sh` uses
+them all.
 """
 
 import argparse
