@@ -260,6 +260,16 @@ def test_notes_are_folded_into_the_voices_range_by_octaves(pitch):
     assert 55 <= folded <= 76 and (folded - pitch) % 12 == 0
 
 
+def test_a_melody_is_moved_into_the_voices_range_and_keeps_its_key():
+    phrases = [[Note(float(n), 0.5, pitch, 0.8) for n, pitch in enumerate((40, 43, 47, 64))]]
+    for up in (-5, 0, 7):
+        (moved,) = sung_scores._in_range(phrases, up)
+        assert [(new.pitch - old.pitch - up) % 12 for new, old in zip(moved, phrases[0], strict=True)] == [
+            0
+        ] * 4
+        assert all(55 <= note.pitch <= 76 for note in moved)
+
+
 def test_a_trained_voice_sings_the_melody_and_is_silent_beside_it():
     pytest.importorskip("pyworld")
     pytest.importorskip("pysinsy")

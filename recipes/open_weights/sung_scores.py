@@ -46,14 +46,13 @@ def sing_score(phrases: Sequence[Sequence[Note]], *, seconds: float, rng: np.ran
     Returns:
         float32 (2, time): the voice in the middle, or doubled to both sides.
     """
-    formants = float(2 ** rng.uniform(-0.35, 0.3)) if rng.random() < 0.75 else 1.0
-    written = _in_range(phrases)
-    dry = _sung(written, seconds, rng)
-    if formants == 1.0 and rng.random() < 0.7:
+    if rng.random() < 0.2:
+        dry = _sung(_in_range(phrases), seconds, rng)
         return np.stack([dry, dry])
-    voice = analyse(dry, RATE)
-    # Whole semitones: what is sung stays in the key of the song, if not in its octave.
-    shift = round(24 * np.log2(formants) + rng.normal(0, 2.0))
+    formants = float(2 ** rng.uniform(-0.35, 0.3))
+    shift = round(24 * np.log2(formants) + rng.normal(0, 2.0))  # semitones
+    # Written that much the other way, so that in the end it is in the key of the song, if not in its octave.
+    voice = analyse(_sung(_in_range(phrases, -shift), seconds, rng), RATE)
     takes = []
     for double in range(1 + (rng.random() < 0.3)):
         wander = drift(len(voice.f0), 0.15, rng) * double
@@ -63,10 +62,10 @@ def sing_score(phrases: Sequence[Sequence[Note]], *, seconds: float, rng: np.ran
     return np.stack([takes[0] + level * takes[-1], level * takes[0] + takes[-1]])
 
 
-def _in_range(phrases: Sequence[Sequence[Note]]) -> list[list[Note]]:
-    """The melody where the voice has sung: beyond its range vowels lose their tone."""
-    mean = float(np.mean([note.pitch for phrase in phrases for note in phrase]))
-    up = 12 * round((_MEAN - mean) / 12)
+def _in_range(phrases: Sequence[Sequence[Note]], up: int = 0) -> list[list[Note]]:
+    """The melody, so many semitones up, where the voice has sung: beyond its range vowels lose their tone."""
+    mean = up + float(np.mean([note.pitch for phrase in phrases for note in phrase]))
+    up += 12 * round((_MEAN - mean) / 12)
     return [[note._replace(pitch=_folded(round(note.pitch) + up)) for note in phrase] for phrase in phrases]
 
 
