@@ -207,9 +207,14 @@ def test_a_stopped_process_leaves_nothing(model, tmp_path, kill):
         "--outdir",
         str(out),
     ]
-    process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tmp_path
-    )
+    # Tests that run in the background of a shell ignore Ctrl-C, and would hand that on.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(
+            command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tmp_path
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
     try:
         deadline = time.monotonic() + 120
         while process.poll() is None and not list(out.rglob("stems")) and time.monotonic() < deadline:
