@@ -264,9 +264,8 @@ def test_a_melody_is_moved_into_the_voices_range_and_keeps_its_key():
     phrases = [[Note(float(n), 0.5, pitch, 0.8) for n, pitch in enumerate((40, 43, 47, 64))]]
     for up in (-5, 0, 7):
         (moved,) = sung_scores._in_range(phrases, up)
-        assert [(new.pitch - old.pitch - up) % 12 for new, old in zip(moved, phrases[0], strict=True)] == [
-            0
-        ] * 4
+        steps = [(new.pitch - old.pitch - up) % 12 for new, old in zip(moved, phrases[0], strict=True)]
+        assert steps == [0, 0, 0, 0]
         assert all(55 <= note.pitch <= 76 for note in moved)
 
 

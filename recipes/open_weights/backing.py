@@ -11,7 +11,7 @@ from recipes.open_weights.sources import RATE, choose
 from recipes.open_weights.syllables import Syllable, cut, spoken
 from recipes.open_weights.world import PERIOD, Voice, resynthesise
 
-__all__ = ["choir", "doubles", "rapped"]
+__all__ = ["choir", "doubles", "moved", "rapped"]
 
 
 def doubles(
@@ -33,6 +33,18 @@ def doubles(
         ]
         sides.append(level * take(singer, syllables, above, seconds, words))
     return np.stack(sides)
+
+
+def moved(
+    voice: Voice, semitones: float, formants: float, seconds: float, rng: np.random.Generator
+) -> list[np.ndarray]:
+    """A voice at another pitch and with other formants: one take, or a second a little later and out of tune."""
+    takes = []
+    for double in range(2 if rng.random() < 0.3 else 1):
+        wander = drift(len(voice.f0), 0.15, rng) * double
+        sung = resynthesise(voice, voice.f0 * 2 ** ((semitones + wander) / 12), formants=formants)
+        takes.append(np.roll(sound_of(sung, seconds), int(double * rng.uniform(0.005, 0.03) * RATE)))
+    return takes
 
 
 def choir(

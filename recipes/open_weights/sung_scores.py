@@ -10,9 +10,10 @@ import numpy as np
 import soxr
 
 from datasets.score import Note
-from recipes.open_weights.singing import drift, sound_of
+from recipes.open_weights.backing import moved
+from recipes.open_weights.singing import sound_of
 from recipes.open_weights.sources import RATE, choose
-from recipes.open_weights.world import analyse, resynthesise
+from recipes.open_weights.world import analyse
 
 __all__ = ["music_xml", "sing_score", "sinsy_is_here"]
 
@@ -20,8 +21,8 @@ _UNITS = 64  # a second; a beat is a sixteenth at tempo 240, so that any length 
 _SHORTEST = 8  # units of a note: the consonant and vowel of a faster one are swallowed
 _BREATH = 4  # units between two notes that a singer ties together
 _RANGE = (55, 76)  # MIDI numbers that the voice sings well
-_MEAN = 65.0
-_TRIES = 3
+_MEAN = 65.0  # of a melody, in the middle of them
+_TRIES = 3  # at words that the voice can sing
 _STEPS = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 _SYLLABLES = (
     *"あいうえおかきくけこがぎぐげごさしすせそざじずぜぞたちつてとだでどなにぬねのはひふへほばびぶべぼぱぴぷぺぽまみむめもやゆよらりるれろわん",
@@ -53,11 +54,7 @@ def sing_score(phrases: Sequence[Sequence[Note]], *, seconds: float, rng: np.ran
     shift = round(24 * np.log2(formants) + rng.normal(0, 2.0))  # semitones
     # Written that much the other way, so that in the end it is in the key of the song, if not in its octave.
     voice = analyse(_sung(_in_range(phrases, -shift), seconds, rng), RATE)
-    takes = []
-    for double in range(1 + (rng.random() < 0.3)):
-        wander = drift(len(voice.f0), 0.15, rng) * double
-        moved = resynthesise(voice, voice.f0 * 2 ** ((shift + wander) / 12), formants=formants)
-        takes.append(np.roll(sound_of(moved, seconds), int(double * rng.uniform(0.005, 0.03) * RATE)))
+    takes = moved(voice, shift, formants, seconds, rng)
     level = np.float32(rng.uniform(0.3, 0.9)) if len(takes) > 1 else np.float32(0)
     return np.stack([takes[0] + level * takes[-1], level * takes[0] + takes[-1]])
 

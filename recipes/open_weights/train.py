@@ -126,6 +126,24 @@ def measure(
     return mean, np.maximum(std, 1e-4 * std.max())
 
 
+def settings(args: argparse.Namespace) -> TrainingConfig:
+    """What the options say of the training; it ends for steps or minutes, not for epochs or patience."""
+    return TrainingConfig(
+        seed=args.seed,
+        epochs=10**6,
+        steps_per_epoch=args.epoch,
+        learning_rate=args.learning_rate,
+        patience=0,
+        dropout=args.dropout,
+        clip=5.0,
+        ema=args.ema,
+        bf16=args.bf16,
+        frame_step=args.frame_step,
+        filtered=args.filtered,
+        optimizer=args.optimizer,
+    )
+
+
 def split(stems: list[Stem]) -> tuple[list[Stem], dict[str, np.ndarray]]:
     """What to train on, and excerpts to validate on."""
     return [stem for stem in stems if not is_held_back(stem.song)], excerpts_of(stems)
@@ -149,20 +167,6 @@ def main(argv: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     print(f"{len({s.song for s in trained})} songs, validation on {', '.join(groups)}", flush=True)
-    settings = TrainingConfig(
-        seed=args.seed,
-        epochs=10**6,
-        steps_per_epoch=args.epoch,
-        learning_rate=args.learning_rate,
-        patience=0,
-        dropout=args.dropout,
-        clip=5.0,
-        ema=args.ema,
-        bf16=args.bf16,
-        frame_step=args.frame_step,
-        filtered=args.filtered,
-        optimizer=args.optimizer,
-    )
     metadata = {
         "licence": "MIT",
         "version": "3",
@@ -188,7 +192,7 @@ def main(argv: list[str] | None = None) -> int:
         result = training.fit(
             mixer,
             config,
-            settings,
+            settings(args),
             targets=STEMS,
             sources=STEMS,
             output=args.output / "model",
@@ -211,9 +215,8 @@ def main(argv: list[str] | None = None) -> int:
     except (FloatingPointError, OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
-    for index, name in enumerate(
-        STEMS
-    ):  # the average after the last step; `model` holds the best of each target
+    # The average after the last step; `model` holds the best of each target.
+    for index, name in enumerate(STEMS):
         last = training.unstack(result.variables, index)
         save_weights(args.output / "last", name, last, config, metadata=metadata)
     score(result.variables)

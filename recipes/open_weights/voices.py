@@ -8,12 +8,12 @@ import numpy as np
 from datasets import voice as synthetic
 from datasets.score import Note
 from datasets.sound import add_at
-from recipes.open_weights.backing import choir, doubles, rapped
-from recipes.open_weights.singing import draw_singer, drift, sound_of, take
+from recipes.open_weights.backing import choir, doubles, moved, rapped
+from recipes.open_weights.singing import draw_singer, take
 from recipes.open_weights.sources import RATE, choose, read, speakers
 from recipes.open_weights.sung_scores import sing_score, sinsy_is_here
 from recipes.open_weights.syllables import cut, spoken
-from recipes.open_weights.world import analyse, resynthesise
+from recipes.open_weights.world import analyse
 
 __all__ = ["draw_vocals"]
 
@@ -66,11 +66,7 @@ def _revoiced(file: Path, seconds: float, rng: np.random.Generator) -> np.ndarra
     voice = analyse(sound.mean(axis=0), RATE)
     formants = float(2 ** rng.uniform(-0.3, 0.3))
     shift = 12 * np.log2(formants) * rng.uniform(0.5, 2.0) + rng.normal(0, 1.5)
-    takes = []
-    for double in range(2 if rng.random() < 0.3 else 1):
-        wander = drift(len(voice.f0), 0.15, rng) * double
-        sung = resynthesise(voice, voice.f0 * 2 ** ((shift + wander) / 12), formants=formants)
-        takes.append(np.roll(sound_of(sung, seconds), int(double * rng.uniform(0.005, 0.03) * RATE)))
+    takes = moved(voice, shift, formants, seconds, rng)
     mono = np.stack([takes[0], takes[-1]])
     return mono if rng.random() < 0.5 else np.stack([takes[0] + 0.5 * takes[-1]] * 2)
 
