@@ -22,12 +22,14 @@ from jaxtyping import Array, Complex, Float
 from jaxsep.gaussian import (
     amplify,
     apply_filter,
+    channels,
     em_step,
     local_gaussian_model,
+    matrices,
     mix_covariance,
-    squared_magnitude,
     wiener_gain,
 )
+from jaxsep.planes import Planes
 from jaxsep.refinement import compress_filter, reduce_interferences, residual_model, smooth
 
 __all__ = [
@@ -110,11 +112,11 @@ def _wiener(v_sources, x, n_iters, softmask, residual, scale_factor, eps):
         return jnp.concatenate([y, _per_source(x - jnp.sum(y, axis=-4))], axis=-4)
 
     def separate(v_sources, x, max_abs):
-        y = amplify(estimate(v_sources, x), 1 / _per_source(max_abs))
-        x = amplify(x, 1 / max_abs)
-        for _ in range(n_iters):
-            y, _, _ = em_step(y, x, eps=eps)
-        return amplify(y, _per_source(max_abs))
+        # Taken apart once, or every loop that reads the mixture would do it anew.
+        x = lax.optimization_barrier(Planes.of(x))
+        y = channels(Planes.of(estimate(v_sources, x.join())) * (1 / _per_source(max_abs)))
+        y, _, _ = _iterate(y, channels(x * (1 / max_abs)), n_iters, eps)
+        return amplify(_join(y), _per_source(max_abs))
 
     if n_iters == 0:
         return estimate(v_sources, x)
@@ -169,9 +171,25 @@ def expectation_maximization(
 
 @partial(jax.jit, static_argnums=(2, 3))
 def _expectation_maximization(y, x, n_iters, eps):
-    for _ in range(n_iters):
-        y, psd, cov = em_step(y, x, eps=eps)
-    return y, psd, cov
+    y, psd, cov = _iterate(channels(Planes.of(y)), channels(Planes.of(x)), n_iters, eps)
+    return _join(y), psd, matrices(cov)
+
+
+def _iterate(y: list[Planes], x: list[Planes], n_iters: int, eps: float) -> tuple[list[Planes], Array, list]:
+    """One iteration or more.
+
+    A loop, so that the estimates are held between two iterations. XLA would compute them anew for each moment of a
+    covariance, each time with other rounding errors, and where channels are all but equal the covariance would not be
+    positive semidefinite.
+    """
+    shapes = jax.eval_shape(partial(em_step, eps=eps), y, x)
+    start = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+    return lax.fori_loop(0, n_iters, lambda _, state: em_step(state[0], x, eps=eps), (y, *start[1:]))
+
+
+def _join(y: list[Planes]) -> Complex[Array, "*batch source channel freq frame"]:
+    """The channels in one complex array."""
+    return jnp.stack([plane.join() for plane in y], axis=-3)
 
 
 def softmask_estimate(
@@ -216,7 +234,7 @@ def mixture_phase_estimate(
         Array([-0.-1.j, -0.-1.j], dtype=complex64)
     """
     v_sources, x = jnp.asarray(v_sources), jnp.asarray(x)
-    power = squared_magnitude(x)
+    power = Planes.of(x).power()
     # The inner `where` keeps the gradient finite: rsqrt has none at 0, and 0 times inf is no number.
     silent = power == 0
     per_magnitude = jnp.where(silent, 0.0, lax.rsqrt(jnp.where(silent, 1.0, power)))

@@ -5,7 +5,8 @@ channels with covariance ``psd_j(f, t) cov_j(f)``: how loud it is at that moment
 The mixture is then Gaussian as well, and the posterior mean of each source is a small matrix times it.
 
 Per-bin algebra is written on planes: a matrix is rows of arrays over the bins, a vector a list of them. A
-plane is long and contiguous, which CPUs and accelerators both like better than millions of tiny matrices.
+plane is long and contiguous, which CPUs and accelerators both like better than millions of tiny matrices, and
+:class:`jaxsep.planes.Planes` keep the real and the imaginary part of one apart.
 
 References:
     N. Duong, E. Vincent and R. Gribonval, "Under-determined reverberant audio source separation using a
@@ -16,12 +17,20 @@ References:
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Complex, Float
 
+from jaxsep.planes import Planes, total
+
 __all__ = ["apply_filter", "local_gaussian_model", "mix_covariance", "wiener_gain"]
+
+
+# Units in the last place that a pivot can be off by: near-mono signals of six channels need 4 to be filtered without
+# overflow in single precision. In double precision it is far below the regularisation.
+_ROUNDING = 16
 
 
 def local_gaussian_model(
@@ -45,21 +54,8 @@ def local_gaussian_model(
         (2.0, Array([[1., 1.],
                [1., 1.]], dtype=float32))
     """
-    y = jnp.asarray(y)
-    # XLA sums real rows over frames several times faster than complex ones: all three sums are real.
-    power = squared_magnitude(y)
-    psd = jnp.mean(power, axis=-3)
-    per_weight = 1 / (eps + jnp.sum(psd, axis=-1))
-    channels = _channels(y)
-    rows = [[None] * len(channels) for _ in channels]
-    for c, a in enumerate(channels):
-        rows[c][c] = (jnp.sum(power[..., c, :, :], axis=-1) * per_weight).astype(y.dtype)
-        for d, b in enumerate(channels[:c]):
-            real = jnp.sum(a.real * b.real + a.imag * b.imag, axis=-1)
-            imag = jnp.sum(a.imag * b.real - a.real * b.imag, axis=-1)
-            rows[c][d] = lax.complex(real * per_weight, imag * per_weight)
-            rows[d][c] = jnp.conj(rows[c][d])
-    return psd, jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
+    psd, cov = _model(channels(Planes.of(jnp.asarray(y))), eps)
+    return psd, matrices(cov)
 
 
 def mix_covariance(
@@ -79,12 +75,7 @@ def mix_covariance(
         Array([[3., 3.],
                [3., 3.]], dtype=float32)
     """
-    rows = _lower_rows(psd, cov)
-    n_channels = len(rows)
-    full = [
-        [rows[c][d] if d <= c else jnp.conj(rows[d][c]) for d in range(n_channels)] for c in range(n_channels)
-    ]
-    return jnp.stack([jnp.stack(row, axis=-1) for row in full], axis=-2)
+    return matrices(_mix(jnp.asarray(psd), _lower(jnp.asarray(cov))))
 
 
 def wiener_gain(
@@ -114,14 +105,14 @@ def wiener_gain(
         Array([0.75, 0.75], dtype=float32)
     """
     psd, cov = jnp.asarray(psd), jnp.asarray(cov)
-    lower = [[element[..., None, :, :] for element in row] for row in _lower_rows(psd, cov)]
+    lower = [[element[..., None, :, :] for element in row] for row in _mix(psd, _lower(cov))]
     n_channels = len(lower)
     # cov and C are Hermitian: row c of cov C^-1 is the conjugate of the solution of C z = (column c of cov).
     rows = []
     for c in range(n_channels):
-        column = [cov[..., d, c, None] for d in range(n_channels)]
+        column = [Planes.of(cov[..., d, c, None]) for d in range(n_channels)]
         solution = _hermitian_solve(lower, column, _regularization(n_channels, eps))
-        rows.append(jnp.stack([amplify(jnp.conj(z), psd) for z in solution], axis=-1))
+        rows.append(jnp.stack([(z.conj() * psd).join() for z in solution], axis=-1))
     return jnp.stack(rows, axis=-2)
 
 
@@ -144,87 +135,132 @@ def apply_filter(
         (1, 2, 1, 1)
     """
     x, gain = jnp.asarray(x), jnp.asarray(gain)
-    channels = [plane[..., None, :, :] for plane in _channels(x)]
-    rows = [sum(gain[..., c, d] * plane for d, plane in enumerate(channels)) for c in range(gain.shape[-2])]
+    planes = [plane[..., None, :, :] for plane in channels(x)]
+    rows = [sum(gain[..., c, d] * plane for d, plane in enumerate(planes)) for c in range(gain.shape[-2])]
     return jnp.stack(rows, axis=-3)
 
 
-def em_step(y: Array, x: Array, *, eps: float) -> tuple[Array, Array, Array]:
-    """Model the estimates `y`, filter the mixture `x` with the model; returns ``(y, psd, cov)``.
+def em_step(
+    y: Sequence[Planes], x: Sequence[Planes], *, eps: float
+) -> tuple[list[Planes], Array, list[list[Any]]]:
+    """Model the estimates `y`, filter the mixture `x` with the model.
 
     The three pieces above in one, without the filters ever being held.
+
+    Args:
+        y: of each channel, planes (..., source, freq, frame).
+        x: of each channel, planes (..., freq, frame).
+        eps: as in :func:`wiener_gain`.
+
+    Returns:
+        The filtered mixture as `y`, the power spectral densities, and the spatial covariances as `matrices` takes them.
     """
-    psd, cov = local_gaussian_model(y, eps=eps)
-    n_channels = x.shape[-3]
-    z = _hermitian_solve(_lower_rows(psd, cov), _channels(x), _regularization(n_channels, eps))
+    psd, cov = _model(y, eps)
+    z = _hermitian_solve(_mix(psd, cov), x, _regularization(len(x), eps))
     # C^-1 x is shared by all sources and channels: without the barrier XLA computes it anew for each of them.
-    z = lax.optimization_barrier(z)
-    y = [
-        amplify(sum(cov[..., c, d, None] * z[d][..., None, :, :] for d in range(n_channels)), psd)
-        for c in range(n_channels)
-    ]
-    return jnp.stack(y, axis=-3), psd, cov
+    z = [plane[..., None, :, :] for plane in lax.optimization_barrier(z)]
+
+    def product(c: int, d: int) -> Planes:
+        if c < d:
+            return z[d] * cov[d][c].conj()[..., None]
+        return z[d] * cov[c][d][..., None]
+
+    return [total(product(c, d) for d in range(len(z))) * psd for c in range(len(z))], psd, cov
+
+
+def _model(y: Sequence[Planes], eps: float) -> tuple[Array, list[list[Any]]]:
+    """:func:`local_gaussian_model` on the channels' planes; of the covariances the rows up to the diagonal."""
+    powers = [plane.power() for plane in y]
+    psd = total(powers) / len(y)
+    per_weight = 1 / (eps + jnp.sum(psd, axis=-1))
+
+    def moment(c: int, d: int) -> Planes | Array:
+        if c == d:
+            return jnp.sum(powers[c], axis=-1) * per_weight
+        product = y[c] * y[d].conj()
+        return Planes(jnp.sum(product.real, axis=-1), jnp.sum(product.imag, axis=-1)) * per_weight
+
+    return psd, [[moment(c, d) for d in range(c + 1)] for c in range(len(y))]
+
+
+def _mix(psd: Array, cov: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    """Rows of ``sum_j psd_j cov_j`` up to the diagonal, planes over the bins."""
+
+    def element(moments: Any) -> Any:
+        return total(moments[..., j, :, None] * psd[..., j, :, :] for j in range(psd.shape[-3]))
+
+    return [[element(moments) for moments in row] for row in cov]
 
 
 def _hermitian_solve(
-    lower: Sequence[Sequence[Array]], x: Sequence[Array], regularization: float
-) -> list[Array]:
+    lower: Sequence[Sequence[Any]], x: Sequence[Planes], regularization: float
+) -> list[Planes]:
     """Solve ``(A + regularization I) z = x`` in every bin, by the factors ``L D L^H``.
 
-    `lower` holds the rows of the positive semidefinite ``A`` up to the diagonal. For one channel this is a
-    division, for two the closed form by the Schur complement. It is backward stable, which the textbook's
+    `lower` holds the rows of the positive semidefinite ``A`` up to the diagonal, which is real. For one channel this
+    is a division, for two the closed form by the Schur complement. It is backward stable, which the textbook's
     adjugate over determinant is not: a mono signal in stereo makes ``A`` singular, and the sources must still
     sum to the mixture in single precision.
 
-    In exact arithmetic no pivot of ``A + r I`` is below ``r``. They are kept there, so that rounding never
-    makes one zero or negative.
+    In exact arithmetic no pivot of ``A + r I`` is below ``r``. They are kept there, and above what rounding leaves of
+    the diagonal that they come from, so that where all channels are but one none is zero, negative or mere noise.
     """
     n = len(lower)
-    factor = [[None] * n for _ in range(n)]
-    scaled = [[None] * n for _ in range(n)]  # L D
-    per_pivot = []
+    factor: list[list[Planes]] = [[] for _ in range(n)]
+    per_pivot: list[Array] = []
     for c in range(n):
+        scaled: list[Planes] = []  # L D
         for d in range(c):
-            scaled[c][d] = lower[c][d] - sum(scaled[c][k] * jnp.conj(factor[d][k]) for k in range(d))
-            factor[c][d] = amplify(scaled[c][d], per_pivot[d])
-        schur = lower[c][c] - sum(squared_magnitude(scaled[c][k]) * per_pivot[k] for k in range(c))
-        per_pivot.append(1 / (jnp.maximum(schur, 0.0) + regularization))
-    u = []
+            products = [scaled[k] * factor[d][k].conj() for k in range(d)]
+            scaled.append(_less(lower[c][d], products))
+            factor[c].append(scaled[d] * per_pivot[d])
+        schur = _less(lower[c][c], [scaled[k].power() * per_pivot[k] for k in range(c)])
+        least = _ROUNDING * jnp.finfo(schur.dtype).eps * lower[c][c]
+        per_pivot.append(1 / (jnp.maximum(schur, least) + regularization))
+    u: list[Planes] = []
     for c in range(n):
-        u.append(x[c] - sum(factor[c][k] * u[k] for k in range(c)))
-    z = [amplify(plane, inverse) for plane, inverse in zip(u, per_pivot, strict=True)]
+        u.append(_less(x[c], [factor[c][k] * u[k] for k in range(c)]))
+    z = [plane * inverse for plane, inverse in zip(u, per_pivot, strict=True)]
     for c in reversed(range(n)):
-        z[c] = z[c] - sum(jnp.conj(factor[k][c]) * z[k] for k in range(c + 1, n))
+        z[c] = _less(z[c], [factor[k][c].conj() * z[k] for k in range(c + 1, n)])
     return z
 
 
-def _lower_rows(psd, cov) -> list[list[Array]]:
-    """Row c of ``sum_j psd_j cov_j`` up to its diagonal, which is real: planes over the bins."""
-    psd, cov = jnp.asarray(psd), jnp.asarray(cov)
-    sources = [(psd[..., j, :, :], cov[..., j, :, :, :, None]) for j in range(psd.shape[-3])]
+def _less(start: Any, terms: Sequence[Any]) -> Any:
+    """``start`` less the sum of the terms, if there are any."""
+    return start - total(terms) if terms else start
 
-    def element(c, d):
+
+def _lower(cov: Complex[Array, "*batch source freq channel channel"]) -> list[list[Any]]:
+    """Rows of Hermitian matrices up to the diagonal, which is real."""
+    n = cov.shape[-1]
+    return [
+        [cov[..., c, d].real if c == d else Planes.of(cov[..., c, d]) for d in range(c + 1)] for c in range(n)
+    ]
+
+
+def matrices(lower: Sequence[Sequence[Any]]) -> Complex[Array, "... channel channel"]:
+    """Hermitian matrices, given their rows up to the diagonal: :class:`Planes`, and on the diagonal real arrays."""
+
+    def element(c: int, d: int) -> Array:
         if c == d:
-            return sum(power * shape[..., c, c, :].real for power, shape in sources)
-        return sum(amplify(shape[..., c, d, :], power) for power, shape in sources)
+            return lax.complex(lower[c][c], jnp.zeros_like(lower[c][c]))
+        return lower[c][d].join() if d < c else lower[d][c].conj().join()
 
-    return [[element(c, d) for d in range(c + 1)] for c in range(cov.shape[-1])]
+    n = len(lower)
+    return jnp.stack([jnp.stack([element(c, d) for d in range(n)], axis=-1) for c in range(n)], axis=-2)
+
+
+def channels(z: Any) -> list[Any]:
+    """The channels of an array, or of :class:`Planes`, with axes (..., channel, freq, frame)."""
+    return [z[..., c, :, :] for c in range(z.real.shape[-3])]
+
+
+def amplify(z: Array, gain: Array) -> Array:
+    """``gain z`` for a real gain, without the products with its zero imaginary part."""
+    return (Planes.of(z) * gain).join()
 
 
 def _regularization(n_channels: int, eps: float) -> float:
     """What is added to the mixture's diagonal; norbert adds `eps` once more for one channel, so do we."""
     return math.sqrt(eps) + (eps if n_channels == 1 else 0.0)
-
-
-def squared_magnitude(z: Array) -> Array:
-    """``|z|^2``, without the square root that `abs` would take."""
-    return jnp.square(z.real) + jnp.square(z.imag)
-
-
-def amplify(z: Array, gain: Array) -> Array:
-    """``gain z`` for a real gain, without the products with its zero imaginary part."""
-    return lax.complex(gain * z.real, gain * z.imag)
-
-
-def _channels(z: Array) -> list[Array]:
-    return [z[..., c, :, :] for c in range(z.shape[-3])]
