@@ -47,8 +47,9 @@ def song_of(path: Path, seconds: float) -> tuple[np.ndarray, int]:
 
 def in_one_process(song: Path, seconds: list[float], repeats: int, nets: dict, model: Path) -> list[dict]:
     """Separators that are loaded and warm, in turn."""
-    from jaxsep import load_separator, separate
+    from jaxsep import load_separator, memory, separate
 
+    memory.keep()  # as the commands do; it serves torch's large arrays as well
     separator = load_separator(model)
     rows = []
     for length in seconds:

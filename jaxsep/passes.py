@@ -7,7 +7,7 @@ a block at a time. Nothing wide is kept, and the result is that of the whole son
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from functools import partial
 from typing import NamedTuple
 
@@ -108,7 +108,7 @@ def recur(stacks: Sequence[Stack], encoded: list[Sequences], *, report: Report) 
 
     The list ``encoded`` is emptied on the way: each sequence is let go when the next one has been made of it.
     """
-    n_steps = len(encoded[0].blocks) * sum(stack.config.n_layers for stack in stacks)
+    n_steps = len(encoded[0].blocks) * sum(stack.config.n_layers * len(stack.lanes) for stack in stacks)
     done = iter(range(1, n_steps + 1))
     results = []
     with ThreadPoolExecutor(2) as pool:
@@ -134,42 +134,53 @@ def _run_layer(
     last_valid: int,
     pool: Executor,
 ) -> Iterator[None]:
-    """Replace a layer's input by its output, block by block; yields after each.
+    """Replace a layer's input by its output, block by block; yields after each block of each lane.
 
-    ``halves`` holds for every block the features as one array, or as a forward and a backward one. While the
-    forward direction reads block ``i``, the backward one reads block ``n - 1 - i``: from the middle on, every
-    step has read its two blocks for the last time, so the input goes as the output comes.
+    ``halves`` holds for every block the features as one array, or as a forward and a backward one. A direction reads
+    each block once, the forward one from the start and the backward one from the end, and the input goes when the
+    last direction has read it. Lanes do not wait for each other: two threads of one core get on best while one is at
+    a large product, which keeps the core's arithmetic busy, and the other at a recurrence, which waits for memory.
     """
     n_blocks, n_frames = len(halves), halves[0][0].shape[2]
-    # Made here, not when compiled: a song of one block and one of more then run the same code.
-    carries = []
-    for part in layer:
-        targets, directions, hidden_size, _ = part.recurrent_kernel.shape
-        zeros = np.zeros((targets * directions, halves[0][0].shape[1], hidden_size), np.float32)
-        carries.append(lstm.LSTMCarry(zeros, zeros))
-    outputs: list[list[Array]] = [[] for _ in range(n_blocks)]
-    for index in range(n_blocks):
-        mirrored = n_blocks - 1 - index
+    n_directions = sum(map(len, lanes))
+    outputs: list[dict[int, Array]] = [{} for _ in range(n_blocks)]  # direction to what it made
+    running: dict[Future, tuple[int, int]] = {}  # to the number of the lane, and of its block
+
+    def start(lane: int, step: int, carry: lstm.LSTMCarry) -> None:
+        read = [halves[_place(step, direction, n_blocks)] for direction in lanes[lane]]
         # The backward direction meets the padding of the last block first, before it has read anything.
-        n_valid = last_valid if index == 0 else n_frames
-        jobs = [
-            pool.submit(_scan_now, part, halves[index], halves[mirrored], n_valid, carry, lane)
-            for part, carry, lane in zip(layer, carries, lanes, strict=True)
-        ]
-        made, carries = zip(*(job.result() for job in jobs), strict=True)
-        forward, *backward = (direction for lane in made for direction in lane)
-        outputs[index].insert(0, forward)
-        outputs[mirrored].extend(backward)
-        if index >= mirrored:
-            halves[index] = halves[mirrored] = ()
-        memory.release(index)
-        yield
-    halves[:] = [tuple(pair) for pair in outputs]
+        n_valid = n_frames if step else last_valid
+        running[pool.submit(_scan_now, layer[lane], read, n_valid, carry, lanes[lane])] = lane, step
+
+    for lane, part in enumerate(layer):
+        targets, directions, hidden_size, _ = part.recurrent_kernel.shape
+        # Made here, not when compiled: a song of one block and one of more then run the same code.
+        zeros = np.zeros((targets * directions, halves[0][0].shape[1], hidden_size), np.float32)
+        start(lane, 0, lstm.LSTMCarry(zeros, zeros))
+    while running:
+        for job in wait(running, return_when=FIRST_COMPLETED).done:
+            lane, step = running.pop(job)
+            made, carry = job.result()
+            if step + 1 < n_blocks:
+                start(lane, step + 1, carry)
+            for direction, output in zip(lanes[lane], made, strict=True):
+                place = _place(step, direction, n_blocks)
+                outputs[place][direction] = output
+                if len(outputs[place]) == n_directions:
+                    halves[place] = ()
+            memory.release(step)
+            yield
+    halves[:] = [tuple(made for _, made in sorted(block.items())) for block in outputs]
 
 
-def _scan_now(params, block, mirrored, n_valid, carry, lane) -> tuple[list[Array], lstm.LSTMCarry]:
+def _place(step: int, direction: int, n_blocks: int) -> int:
+    """The number of the block that a direction, 0 forward and 1 backward, reads at its ``step``."""
+    return n_blocks - 1 - step if direction else step
+
+
+def _scan_now(params, read, n_valid, carry, lane) -> tuple[list[Array], lstm.LSTMCarry]:
     """:func:`_scan`, awaited in the thread that it runs in: another lane's runs beside it."""
-    return jax.block_until_ready(_scan(params, block, mirrored, n_valid, carry, lane=lane))
+    return jax.block_until_ready(_scan(params, read, n_valid, carry, lane=lane))
 
 
 def decode(
@@ -218,22 +229,20 @@ def _encode(variables: openunmix.Variables, spectrogram: Array, *, config: OpenU
 @partial(one_core_jit, static_argnames="lane")
 def _scan(
     params: lstm.LSTMParams,
-    block: tuple[Array, ...],
-    mirrored: tuple[Array, ...],
+    read: Sequence[tuple[Array, ...]],
     n_valid: int,
     carry: lstm.LSTMCarry,
     *,
     lane: tuple[int, ...],
 ) -> tuple[list[Array], lstm.LSTMCarry]:
-    """One block of some directions of a layer, 0 forward and 1 backward.
+    """One block of some directions of a layer, 0 forward and 1 backward; each reads features of its own.
 
     Returns:
         For each direction ``(target, group, frame, hidden)`` with frames in the song's order, and the carry.
     """
     targets = params.recurrent_kernel.shape[0]
-    x = [
-        jnp.concatenate(mirrored, axis=-1)[:, :, ::-1] if d else jnp.concatenate(block, axis=-1) for d in lane
-    ]
+    x = [jnp.concatenate(block, axis=-1) for block in read]
+    x = [block[:, :, ::-1] if d else block for d, block in zip(lane, x, strict=True)]
     # The forward direction meets padding when all that counts is done.
     reached = jnp.arange(x[0].shape[2])
     valid = [(reached < n_valid)[::-1] if d else reached >= 0 for d in lane]
