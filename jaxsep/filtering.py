@@ -157,7 +157,7 @@ def expectation_maximization(
         ValueError: if the shapes do not fit, or an option is out of range.
 
     Example:
-        >>> x = jnp.full((1, 5, 3), 2.0 + 0.0j)
+        >>> x = jnp.full((1, 5, 3), 2.0, jnp.complex64)
         >>> y, psd, cov = expectation_maximization(jnp.stack([0.75 * x, 0.25 * x]), x, n_iters=1)
         >>> psd[:, 0, 0], cov.shape  # the powers are 1.5 ** 2 and 0.5 ** 2
         (Array([2.25, 0.25], dtype=float32), (2, 5, 1, 1))

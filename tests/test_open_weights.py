@@ -9,11 +9,13 @@ import sys
 import tarfile
 import time
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import soundfile
@@ -21,6 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datasets.score import Note
+from jaxsep import openunmix
 from jaxsep.config import OpenUnmixConfig
 from jaxsep.io.checkpoint import load_weights, saved_targets
 from jaxsep.training import adam_with_l2, init_state, unstack
@@ -47,6 +50,7 @@ from recipes.open_weights.cache import Follower, decode, held_back, open_corpus,
 from recipes.open_weights.corpus import STEMS
 from recipes.open_weights.device_mixer import DeviceMixer
 from recipes.open_weights.mixer import Mixer
+from recipes.open_weights.widen import widen
 
 RATE = 44100
 
@@ -418,6 +422,38 @@ def test_the_rate_warms_up_stays_and_falls():
     )
 
 
+@pytest.mark.parametrize("bidirectional", [True, False])
+def test_a_wider_net_computes_the_same_and_learns_with_all_its_units(bidirectional):
+    config = OpenUnmixConfig(
+        n_fft=64, hop_length=16, hidden_size=8, bidirectional=bidirectional, bandwidth=9000.0
+    )
+    state = init_state(config, adam_with_l2(), n_targets=1, key=jax.random.key(0))
+    variables = unstack({"params": state.params, "batch_stats": state.batch_stats}, 0)
+    wider_config, wider = widen(variables, config, 12, seed=1)
+    assert wider_config == replace(config, hidden_size=12)
+    magnitude = np.abs(np.random.default_rng(0).standard_normal((3, 2, 33, 20))).astype(np.float32)
+    before = openunmix.apply(variables, magnitude, config)
+    np.testing.assert_allclose(openunmix.apply(wider, magnitude, wider_config), before, rtol=1e-5, atol=1e-6)
+
+    def loss(params):
+        made, _ = openunmix.apply_train(
+            {**wider, "params": params}, magnitude, wider_config, key=jax.random.key(2), dropout=0.0
+        )
+        return jnp.mean((made - 0.3 * magnitude) ** 2)
+
+    # Weights of zero are on the way from new units to the mask alone, and those have gradients.
+    fresh_rows = np.asarray(jax.grad(loss)(wider["params"])["fc3"]["kernel"])[8:]
+    assert np.all(np.abs(fresh_rows).max(axis=1) > 0)
+
+
+@pytest.mark.parametrize("hidden_size", [8, 6, 13])
+def test_a_net_is_only_made_wider(hidden_size):
+    config = OpenUnmixConfig(n_channels=1, n_fft=64, hop_length=16, hidden_size=8)
+    variables = openunmix.init(config, key=jax.random.key(0))
+    with pytest.raises(ValueError, match="hidden size above 8 that 2 divides"):
+        widen(variables, config, hidden_size)
+
+
 def test_estimates_of_nothing_score_zero_and_the_ideal_high():
     config = OpenUnmixConfig(hidden_size=4, n_layers=1)
     state = init_state(config, adam_with_l2(), n_targets=4, key=jax.random.key(0))
@@ -475,7 +511,7 @@ def test_trains_resumes_calibrates_exports_and_separates(built, tmp_path, capsys
     assert export.main(["--run", str(run), "--output", str(model), "--dtype", "float16"]) == 0
     assert saved_targets(model) == sorted(STEMS)
     weights, trained = load_weights(model, "drums"), load_weights(run / "last", "drums")
-    assert weights.metadata["licence"] == "MIT" and weights.metadata["version"] == "3"
+    assert weights.metadata["licence"] == "MIT" and weights.metadata["version"] == "4"
     np.testing.assert_allclose(
         weights.variables["params"]["output_mean"],
         gains["drums"] * trained.variables["params"]["output_mean"],

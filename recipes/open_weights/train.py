@@ -28,6 +28,7 @@ from recipes.open_weights.device_mixer import DeviceMixer
 from recipes.open_weights.mixer import Mixer
 from recipes.open_weights.sources import ATTRIBUTIONS, RATE
 from recipes.open_weights.validate import excerpts_of, validate
+from recipes.open_weights.widen import widen
 
 __all__ = ["main", "parser", "warmup_stable_decay"]
 
@@ -50,7 +51,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--minutes", type=float, help="stop after so long, to be resumed")
     p.add_argument("--resume", action="store_true")
     p.add_argument("--init", help="model to start from: a folder, or umx-open for the packaged one")
-    p.add_argument("--hidden-size", type=int, default=352, help="of fresh nets")
+    p.add_argument(
+        "--hidden-size",
+        type=int,
+        help="of fresh nets, 352 if left out; a model to start from is made as wide",
+    )
     p.add_argument("--bandwidth", type=float, default=16000.0, help="Hz, of fresh nets")
     p.add_argument("--batch-size", type=int, default=12)
     p.add_argument("--seconds", type=float, default=3.0, help="length of an excerpt")
@@ -81,8 +86,12 @@ def initial(args: argparse.Namespace, mixer: Mixer) -> tuple[OpenUnmixConfig, An
         folder = PACKAGED if args.init == "umx-open" else Path(args.init)
         models = [load_weights(folder, name) for name in STEMS]
         variables = [_without_gain(model.variables, model.metadata.get("gain", 1.0)) for model in models]
-        return models[0].config, training.stack(variables)
-    config = OpenUnmixConfig(hidden_size=args.hidden_size, bandwidth=args.bandwidth)
+        config = models[0].config
+        if args.hidden_size in (None, config.hidden_size):
+            return config, training.stack(variables)
+        wide = [widen(one, config, args.hidden_size, seed=args.seed + n) for n, one in enumerate(variables)]
+        return wide[0][0], training.stack([one for _, one in wide])
+    config = OpenUnmixConfig(hidden_size=args.hidden_size or 352, bandwidth=args.bandwidth)
     mean, std = measure(mixer, config, args.seed)
     fresh = training.init_state(
         config,
@@ -169,7 +178,7 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{len({s.song for s in trained})} songs, validation on {', '.join(groups)}", flush=True)
     metadata = {
         "licence": "MIT",
-        "version": "3",
+        "version": "4",
         "sources": [f"{name} ({licence})" for name, licence, _ in ATTRIBUTIONS],
         "songs": len({stem.song for stem in trained}),
         "init": Path(args.init).name if args.init else "nothing",
