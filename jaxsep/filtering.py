@@ -116,7 +116,7 @@ def _wiener(v_sources, x, n_iters, softmask, residual, scale_factor, eps):
         x = lax.optimization_barrier(Planes.of(x))
         y = channels(Planes.of(estimate(v_sources, x.join())) * (1 / _per_source(max_abs)))
         y, _, _ = _iterate(y, channels(x * (1 / max_abs)), n_iters, eps)
-        return amplify(_join(y), _per_source(max_abs))
+        return _join([plane * max_abs for plane in y])
 
     if n_iters == 0:
         return estimate(v_sources, x)

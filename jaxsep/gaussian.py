@@ -27,8 +27,7 @@ from jaxsep.planes import Planes, total
 
 __all__ = ["apply_filter", "local_gaussian_model", "mix_covariance", "wiener_gain"]
 
-
-# Units in the last place that a pivot can be off by: near-mono signals of six channels need 4 to be filtered without
+# Units in the last place of its diagonal below which a pivot is noise: with fewer near-mono signals of six channels
 # overflow in single precision. In double precision it is far below the regularisation.
 _ROUNDING = 16
 

@@ -6,6 +6,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Complex, Float, Inexact
 
+from jaxsep.planes import Planes
+
 __all__ = ["compress_filter", "reduce_interferences", "residual_model", "smooth"]
 
 
@@ -40,7 +42,7 @@ def residual_model(
         raise ValueError(
             f"expected v_sources with one axis more than the mixture, got {v_sources.shape} beside {x.shape}"
         )
-    power = jnp.square(x.real) + jnp.square(x.imag)
+    power = Planes.of(x).power()
     # Twice `where`: a power below 1 has an infinite slope at 0.
     observed = jnp.where(power > 0, jnp.where(power > 0, power, 1.0) ** (alpha / 2), 0.0)
     v_sources = jnp.broadcast_to(v_sources, (*v_sources.shape[:-3], *x.shape[-3:]))

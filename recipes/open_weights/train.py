@@ -32,6 +32,7 @@ from recipes.open_weights.widen import widen
 
 __all__ = ["main", "parser", "warmup_stable_decay"]
 
+HIDDEN_SIZE = 352  # four nets of it are 40 MB in float16, the most that the package may hold
 PACKAGED = Path(__file__).parents[2] / "jaxsep" / "weights" / "umx-open"
 
 
@@ -54,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--hidden-size",
         type=int,
-        help="of fresh nets, 352 if left out; a model to start from is made as wide",
+        help=f"of fresh nets, {HIDDEN_SIZE} if left out; a model to start from is made as wide",
     )
     p.add_argument("--bandwidth", type=float, default=16000.0, help="Hz, of fresh nets")
     p.add_argument("--batch-size", type=int, default=12)
@@ -91,7 +92,8 @@ def initial(args: argparse.Namespace, mixer: Mixer) -> tuple[OpenUnmixConfig, An
             return config, training.stack(variables)
         wide = [widen(one, config, args.hidden_size, seed=args.seed + n) for n, one in enumerate(variables)]
         return wide[0][0], training.stack([one for _, one in wide])
-    config = OpenUnmixConfig(hidden_size=args.hidden_size or 352, bandwidth=args.bandwidth)
+    hidden_size = HIDDEN_SIZE if args.hidden_size is None else args.hidden_size
+    config = OpenUnmixConfig(hidden_size=hidden_size, bandwidth=args.bandwidth)
     mean, std = measure(mixer, config, args.seed)
     fresh = training.init_state(
         config,

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Array
 
 from jaxsep import openunmix
 from jaxsep.config import OpenUnmixConfig
@@ -52,52 +53,46 @@ def widen(
             f"expected a hidden size above {config.hidden_size} that {n_directions} divides, got {hidden_size}"
         )
     wider = replace(config, hidden_size=hidden_size)
-    grown = jax.tree.map(np.array, openunmix.init(wider, key=jax.random.key(seed)))
-    params, old = dict(grown["params"]), variables["params"]
+    grown = jax.tree.map(
+        np.array, openunmix.init(wider, key=jax.random.key(seed))
+    )  # arrays to be written into
+    params, old, stats = grown["params"], variables["params"], grown["batch_stats"]
     dense = np.arange(config.hidden_size)
     # Behind the LSTM, each direction's old units come first among its own.
     halves = np.arange(hidden_size).reshape(n_directions, -1)[:, : config.hidden_size // n_directions].ravel()
     n_inputs, n_outputs = np.shape(old["fc1"]["kernel"])[0], np.shape(old["fc3"]["kernel"])[1]
-    params["fc1"] = _dense(params["fc1"], old["fc1"], np.arange(n_inputs), dense)
-    params["fc2"] = _dense(params["fc2"], old["fc2"], np.append(dense, hidden_size + halves), dense)
-    params["fc3"] = _dense(params["fc3"], old["fc3"], dense, np.arange(n_outputs))
-    params["lstm"] = {
-        name: _layer(layer, old["lstm"][name], dense if name == "layer_0" else halves)
-        for name, layer in params["lstm"].items()
-    }
-    for name in ("input_mean", "input_scale", "output_mean", "output_scale", "bn3"):
+    _embed(params["fc1"]["kernel"], old["fc1"]["kernel"], np.arange(n_inputs), dense)
+    _embed(params["fc2"]["kernel"], old["fc2"]["kernel"], np.append(dense, hidden_size + halves), dense)
+    _embed(params["fc3"]["kernel"], old["fc3"]["kernel"], dense, np.arange(n_outputs))
+    for name, layer in params["lstm"].items():
+        _embed_layer(layer, old["lstm"][name], dense if name == "layer_0" else halves)
+    for name in ("input_mean", "input_scale", "output_mean", "output_scale"):
         params[name] = old[name]
-    for name in ("bn1", "bn2"):
-        params[name] = _first(params[name], old[name])
-    stats = grown["batch_stats"]
-    stats = {name: _first(stats[name], old_stats) for name, old_stats in variables["batch_stats"].items()}
-    return wider, {"params": params, "batch_stats": stats}
+    for name in ("bn1", "bn2", "bn3"):
+        _put_first(params[name], old[name])
+        _put_first(stats[name], variables["batch_stats"][name])
+    return wider, grown
 
 
-def _dense(new: Mapping, old: Mapping, rows: np.ndarray, columns: np.ndarray) -> dict:
-    """The old kernel at ``rows`` and ``columns``; old outputs do not hear new inputs."""
-    kernel = np.array(new["kernel"])
+def _embed(kernel: np.ndarray, old: Array, rows: np.ndarray, columns: np.ndarray) -> None:
+    """Write the old kernel at ``rows`` and ``columns``; old outputs do not hear new inputs."""
     kernel[:, columns] = 0
-    kernel[np.ix_(rows, columns)] = old["kernel"]
-    return {"kernel": kernel}
+    kernel[np.ix_(rows, columns)] = old
 
 
-def _first(new: Mapping, old: Mapping) -> dict:
-    """Features of a batch normalisation: the old ones first."""
-    return {name: np.append(old[name], np.asarray(new[name])[len(old[name]) :]) for name in old}
-
-
-def _layer(new: Mapping, old: Mapping, inputs: np.ndarray) -> dict:
-    """A layer of the LSTM whose old inputs are at ``inputs``, and whose old units come first in every gate."""
-    n_directions, n_units, _ = np.shape(new["recurrent_kernel"])
-    n_old = np.shape(old["recurrent_kernel"])[1]
-    columns = np.arange(_GATES * n_units).reshape(_GATES, n_units)[:, :n_old].ravel()
-    grown = {name: np.array(array) for name, array in new.items()}
+def _embed_layer(layer: Mapping[str, np.ndarray], old: Mapping[str, Array], inputs: np.ndarray) -> None:
+    """Write a layer of the LSTM, its old inputs at ``inputs`` and its old units first in every gate."""
+    n_directions, n_units, _ = layer["recurrent_kernel"].shape
+    units = np.arange(old["recurrent_kernel"].shape[1])
+    columns = np.arange(_GATES * n_units).reshape(_GATES, n_units)[:, units].ravel()
     for direction in range(n_directions):
-        for name, rows in (("input_kernel", inputs), ("recurrent_kernel", np.arange(n_old))):
-            kernel = grown[name][direction]
-            kernel[:, columns] = 0
-            kernel[np.ix_(rows, columns)] = np.asarray(old[name])[direction]
-        for name in ("input_bias", "recurrent_bias"):
-            grown[name][direction][columns] = np.asarray(old[name])[direction]
-    return grown
+        _embed(layer["input_kernel"][direction], old["input_kernel"][direction], inputs, columns)
+        _embed(layer["recurrent_kernel"][direction], old["recurrent_kernel"][direction], units, columns)
+    for name in ("input_bias", "recurrent_bias"):
+        layer[name][:, columns] = old[name]
+
+
+def _put_first(new: Mapping[str, np.ndarray], old: Mapping[str, Array]) -> None:
+    """Write features of a batch normalisation, the old ones first."""
+    for name, values in old.items():
+        new[name][: len(values)] = values
