@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from datasets.score import Note
-from recipes.open_weights import basses, sources
+from recipes.open_weights import bass_synths, basses, sources
 from recipes.open_weights.arrange import Layer
 from recipes.open_weights.bass_synths import synthesise
 
@@ -41,6 +41,35 @@ def test_basses_differ_with_the_seed(no_fonts):
 def test_synthesisers_sound():
     for seed in range(12):
         _check(synthesise(NOTES, 1.5, np.random.default_rng(seed)), round(1.5 * RATE))
+
+
+def test_filters_open_slowly_over_held_notes(monkeypatch):
+    monkeypatch.setattr(bass_synths, "_ODDS", {"slow": 1.0})
+    line = [Note(0.25 * n, 0.2, 33.0, 0.8) for n in range(32)]
+    moved = []
+    for seed in range(8):
+        sound = synthesise(line, 8.0, np.random.default_rng(seed)).mean(axis=0)
+        frames = np.abs(np.fft.rfft(sound[: 8 * RATE // 4410 * 4410].reshape(-1, 4410) * np.hanning(4410)))
+        centre = (frames * np.arange(frames.shape[1])).sum(axis=1) / frames.sum(axis=1)
+        # Half a second apart, not within a note: a filter that follows each key would move the mean little.
+        slow = np.convolve(np.log2(centre), np.ones(5) / 5, mode="valid")
+        moved.append(np.ptp(slow))
+    assert np.median(moved) > 1  # octaves
+
+
+def test_held_lines_last_as_long_with_fewer_notes():
+    line = [Note(0.25 * n, 0.2, 30.0 + n, 0.8) for n in range(16)]
+    held = bass_synths._held(line, 1.0)
+    assert [note.pitch for note in held] == [30, 34, 38, 42]
+    assert [note.duration for note in held] == pytest.approx([1.0, 1.0, 1.0, 0.95])
+
+
+def test_a_knob_moves_between_its_ends():
+    turns = np.linspace(-1.3, 6.2, 4000)
+    for seed in range(20):
+        way = bass_synths._sway(turns, np.random.default_rng(seed))
+        assert way.shape == turns.shape
+        assert way.min() == pytest.approx(-1, abs=0.02) and way.max() == pytest.approx(1, abs=0.02)
 
 
 def test_no_notes_are_silence():

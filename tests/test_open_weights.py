@@ -25,15 +25,17 @@ from hypothesis import strategies as st
 from datasets.score import Note
 from jaxsep import openunmix
 from jaxsep.config import OpenUnmixConfig
-from jaxsep.io.checkpoint import load_weights, saved_targets
+from jaxsep.io.checkpoint import load_weights, save_weights, saved_targets
 from jaxsep.training import adam_with_l2, init_state, unstack
 from recipes.open_weights import (
     arrange,
+    average,
     backing,
     build,
     calibrate,
     corpus,
     export,
+    nets,
     pack,
     page,
     produce,
@@ -452,6 +454,41 @@ def test_a_net_is_only_made_wider(hidden_size):
     variables = openunmix.init(config, key=jax.random.key(0))
     with pytest.raises(ValueError, match="hidden size above 8 that 2 divides"):
         widen(variables, config, hidden_size)
+
+
+def _save_model(folder, config, seed, gain=1.0):
+    state = init_state(config, adam_with_l2(), n_targets=4, key=jax.random.key(seed))
+    for n, name in enumerate(STEMS):
+        variables = nets.with_gain(
+            unstack({"params": state.params, "batch_stats": state.batch_stats}, n), gain
+        )
+        save_weights(folder, name, variables, config, metadata={"gain": gain, "version": str(seed)})
+    return folder
+
+
+def test_the_average_of_models_is_that_of_their_weights_before_calibration(tmp_path, capsys):
+    config = OpenUnmixConfig(n_channels=1, n_fft=64, hop_length=16, hidden_size=4, n_layers=1)
+    one, other = _save_model(tmp_path / "1", config, 1), _save_model(tmp_path / "2", config, 2, gain=0.5)
+    assert average.main([str(one), str(other), str(other), "--output", str(tmp_path / "mean")]) == 0
+    assert "the average of 3 models" in capsys.readouterr().out
+    read = [nets.load_nets(folder) for folder in (one, other, tmp_path / "mean")]
+    for first, second, mean in zip(*(model.variables for model in read), strict=True):
+        expected = jax.tree.map(lambda a, b: (np.float64(a) + 2 * np.float64(b)) / 3, first, second)
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-7), mean, expected)
+    assert [facts["averaged"] for facts in read[2].metadata] == [3] * 4
+    assert all(facts["version"] == "2" and "gain" not in facts for facts in read[2].metadata)
+
+
+def test_only_models_of_one_size_have_an_average(tmp_path, capsys):
+    config = OpenUnmixConfig(n_channels=1, n_fft=64, hop_length=16, hidden_size=4, n_layers=1)
+    one = _save_model(tmp_path / "1", config, 1)
+    other = _save_model(tmp_path / "2", replace(config, hidden_size=6), 2)
+    assert average.main([str(one), str(other), "--output", str(tmp_path / "mean")]) == 2
+    assert "expected models of one size" in capsys.readouterr().err
+    assert average.main([str(tmp_path / "none"), "--output", str(tmp_path / "mean")]) == 2
+    assert not (tmp_path / "mean").exists()
+    with pytest.raises(ValueError, match="at least one model"):
+        average.average([])
 
 
 def test_estimates_of_nothing_score_zero_and_the_ideal_high():

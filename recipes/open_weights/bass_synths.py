@@ -23,6 +23,7 @@ class _Patch(NamedTuple):
     sweep: float  # octaves from which the filter falls at each note
     fall: float  # s, in which it does
     wobble: float  # octaves, depth of a swaying that keeps time with the notes
+    fastest: float  # Hz, which that does not exceed
     drift: float  # octaves, of a swaying over bars
     accent: float  # octaves that hard notes open the filter
     decay: float  # s
@@ -35,8 +36,8 @@ _Range = tuple[float, float]
 # Drawn log-uniformly; what a family does not name lies where `_PLAIN` puts it.
 _PLAIN: dict[str, _Range] = {
     "oscillators": (1, 2), "detune": (1, 15), "cutoff": (150, 8000), "resonance": (0.6, 2.5), "sweep": (0.1, 4),
-    "fall": (0.04, 0.5), "wobble": (0.001, 0.001), "drift": (0.05, 1.5), "accent": (0.1, 2), "decay": (0.2, 3),
-    "sustain": (0.3, 1), "release": (0.01, 0.1), "glide": (0.001, 0.06),
+    "fall": (0.04, 0.5), "wobble": (0.001, 0.001), "fastest": (8, 8), "drift": (0.05, 1.5), "accent": (0.1, 2),
+    "decay": (0.2, 3), "sustain": (0.3, 1), "release": (0.01, 0.1), "glide": (0.001, 0.06),
 }  # fmt: skip
 _FAMILIES: dict[str, dict[str, _Range]] = {
     "plain": {},
@@ -56,8 +57,13 @@ _FAMILIES: dict[str, dict[str, _Range]] = {
         "cutoff": (120, 3000), "sweep": (1, 5), "fall": (0.03, 0.2), "decay": (0.08, 0.5), "sustain": (0.01, 0.2),
     },
     "sub": {"cutoff": (100, 500), "sweep": (0.1, 1.5), "resonance": (0.6, 1)},
+    "slow": {
+        "oscillators": (1, 3.99), "detune": (1, 25), "cutoff": (200, 1200), "resonance": (1.5, 16),
+        "sweep": (0.02, 0.3), "wobble": (1, 2.7), "fastest": (0.2, 1.2), "drift": (0.05, 1), "accent": (0.05, 0.5),
+        "decay": (1, 8), "sustain": (0.8, 1),
+    },
 }  # fmt: skip
-_ODDS = {"plain": 0.26, "reese": 0.2, "acid": 0.14, "wobble": 0.16, "pluck": 0.16, "sub": 0.08}
+_ODDS = {"plain": 0.2, "reese": 0.16, "acid": 0.12, "wobble": 0.12, "pluck": 0.14, "sub": 0.06, "slow": 0.2}
 
 
 class _Course(NamedTuple):
@@ -72,10 +78,12 @@ def synthesise(notes: list[Note], seconds: float, rng: np.random.Generator) -> n
     """Play a line on a synthesiser drawn for it, float32 (2, time)."""
     family = str(rng.choice(list(_ODDS), p=list(_ODDS.values())))
     ranges = _PLAIN | _FAMILIES[family]
+    if family == "slow" and rng.random() < 0.6:
+        notes = _held(notes, float(rng.uniform(0.6, 3)))
     patch = _Patch(**{k: float(np.exp(rng.uniform(*np.log(ranges[k])))) for k in _Patch._fields})
     length = round(seconds * RATE)
     course = _follow(notes, patch, length // HOP + 2, rng)
-    modulated = family != "acid" and rng.random() < 0.25
+    modulated = family not in ("acid", "slow") and rng.random() < 0.25
     sound = _modulate(course, patch, rng) if modulated else _subtract(course, patch, rng)
     sound = unit(sound)
     if rng.random() < 0.15:  # a breath of noise
@@ -122,11 +130,32 @@ def _follow(notes: list[Note], patch: _Patch, n_frames: int, rng: np.random.Gene
     gaps = np.diff([note.start for note in notes])
     beat = float(np.median(gaps)) if gaps.size else 0.5
     rate = 1 / (max(beat, 0.1) * float(rng.choice([1, 0.5, 1 / 3, 0.25])))
-    rate /= 2 ** np.ceil(np.log2(max(rate / 8, 1)))
-    turns = (time - notes[0].start) * max(rate, 1.0)
-    move += patch.wobble * (np.cos(2 * np.pi * turns) if rng.random() < 0.7 else 2 * (-turns % 1) - 1)
+    rate /= 2 ** np.ceil(np.log2(max(rate / patch.fastest, 1)))
+    turns = (time - notes[0].start) * max(rate, patch.fastest / 8)
+    move += patch.wobble * _sway(turns, rng)
     move += patch.drift * np.sin(2 * np.pi * (time * rng.uniform(0.03, 0.3) + rng.random()))
     return _Course(440.0 * 2 ** ((pitch - 69) / 12), level, move)
+
+
+def _held(notes: list[Note], least: float) -> list[Note]:
+    """The line slowed down: notes that begin within some seconds of the one before are left out, and it is held."""
+    kept = notes[:1]
+    for note in notes[1:]:
+        if note.start - kept[-1].start >= least:
+            kept.append(note)
+    ends = [*(note.start for note in kept[1:]), notes[-1].start + notes[-1].duration]
+    return [note._replace(duration=end - note.start) for note, end in zip(kept, ends, strict=True)]
+
+
+def _sway(turns: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A hand at the filter's knob, from -1 to 1: the same movement at every turn, or now and then another one."""
+    along = turns % 1
+    there_and_back = 1 - 2 * np.abs(2 * along - 1)
+    shapes = np.stack([np.cos(2 * np.pi * along), 1 - 2 * along, 2 * along - 1, there_and_back])
+    kinds = rng.choice(4, size=2, p=[0.45, 0.2, 0.2, 0.15])
+    other = rng.random(1 + int(np.ptp(np.floor(turns)))) < (0.4 if rng.random() < 0.4 else 0.0)
+    turn = np.floor(turns).astype(int)
+    return shapes[kinds[other[turn - turn[0]].astype(int)], np.arange(turns.size)]
 
 
 def _subtract(course: _Course, patch: _Patch, rng: np.random.Generator) -> np.ndarray:

@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from jaxsep import training
-from jaxsep.io.checkpoint import load_weights, write_json
+from jaxsep.io.checkpoint import write_json
 from recipes.open_weights.cache import open_corpus
 from recipes.open_weights.corpus import STEMS
+from recipes.open_weights.nets import load_nets
 from recipes.open_weights.validate import Prepared, excerpts_of, mean_sdr, prepare
 
 __all__ = ["best_gains", "main"]
@@ -46,23 +47,23 @@ def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--corpus", type=Path, required=True)
     p.add_argument("--cache", type=Path, help="folder for decoded sound; beside the corpus if left out")
-    p.add_argument("--model", type=Path, required=True, help="folder of the four nets, not calibrated yet")
+    p.add_argument("--model", type=Path, required=True, help="folder of the four nets")
     p.add_argument("--output", type=Path, required=True, help="JSON file")
     p.add_argument("--excerpts", type=int, default=12, help="of 6 s from each group of held-back songs")
     args = p.parse_args(argv)
     try:
         stems = open_corpus(args.corpus, args.cache or args.corpus.with_name(args.corpus.name + "-cache"))
         groups = excerpts_of(stems, songs=12, excerpts=args.excerpts)
-        models = [load_weights(args.model, name) for name in STEMS]
+        config, nets, _ = load_nets(args.model)
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
     if not groups:
         print(f"{args.corpus}: expected held-back songs, found none", file=sys.stderr)
         return 2
-    variables = training.stack([model.variables for model in models])
+    variables = training.stack(nets)
     excerpts = np.concatenate(list(groups.values()))
-    prepared = [prepare(variables, stems, models[0].config) for stems in excerpts]
+    prepared = [prepare(variables, stems, config) for stems in excerpts]
     gains = best_gains(prepared)
     before, after = mean_sdr(prepared, np.ones(len(STEMS))), mean_sdr(prepared, gains)
     result = {

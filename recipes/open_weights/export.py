@@ -9,23 +9,17 @@ import argparse
 import hashlib
 import sys
 from pathlib import Path
-from typing import Any
 
 import jax
 
 from jaxsep.io.checkpoint import Weights, load_weights, read_json, save_weights
 from recipes.open_weights.corpus import STEMS
+from recipes.open_weights.nets import with_gain
 from recipes.open_weights.sources import ATTRIBUTIONS
 
-__all__ = ["main", "with_gain"]
+__all__ = ["main"]
 
 _LARGEST = 40e6  # bytes, of the whole folder
-
-
-def with_gain(variables: dict[str, Any], gain: float) -> dict[str, Any]:
-    """The net whose masks are ``gain`` times as high: before the last relu both its terms scale with it."""
-    scaled = {name: gain * variables["params"][name] for name in ("output_scale", "output_mean")}
-    return {"params": {**variables["params"], **scaled}, "batch_stats": variables["batch_stats"]}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -33,7 +27,10 @@ def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--run", type=Path, required=True, help="output folder of train")
     p.add_argument(
-        "--nets", choices=("last", "model"), default="last", help="the last average, or the best of each"
+        "--nets",
+        choices=("last", "model", "averaged"),
+        default="last",
+        help="after the last step, the best of each target, or what average made",
     )
     p.add_argument("--output", type=Path, required=True, help="folder of the model")
     p.add_argument("--dtype", default="float16", choices=("float32", "float16", "int8"))
@@ -77,13 +74,14 @@ def card(model: Weights, gains: dict[str, float], dtype: str, folder: Path, note
     sums = (folder / "SHA256SUMS").read_text()
     parameters = sum(leaf.size for leaf in jax.tree.leaves(model.variables["params"])) / 1e6
     made = ", ".join(f"{name} {gain:g}" for name, gain in gains.items())
+    averaged = f" The average of {facts['averaged']} models." if "averaged" in facts else ""
     return f"""# umx-open
 
 Version {facts["version"]} · {", ".join(STEMS)} · {config.sample_rate / 1000:g} kHz stereo · licence: {facts["licence"]}
 
 Four Open-Unmix nets (hidden size {config.hidden_size}, {config.n_layers} LSTM layers, {parameters:.1f} million
 parameters each, kernels stored as {dtype}), trained together on {facts["songs"]} songs.
-Begun from: {facts["init"]}.
+Begun from: {facts["init"]}.{averaged}
 
 They are in the package so that the first separation works offline and may be used for anything. Where the licence of
 weights trained on MUSDB18 allows their use, those are stronger: `python separate.py --model umxhq mix.wav` downloads

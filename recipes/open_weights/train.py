@@ -20,12 +20,13 @@ import numpy as np
 
 from jaxsep import memory, training
 from jaxsep.config import OPTIMIZERS, OpenUnmixConfig, TrainingConfig
-from jaxsep.io.checkpoint import load_weights, save_weights
+from jaxsep.io.checkpoint import save_weights
 from recipes.open_weights.augment import equalise
 from recipes.open_weights.cache import Follower, Stem, open_corpus
 from recipes.open_weights.corpus import STEMS, is_held_back
 from recipes.open_weights.device_mixer import DeviceMixer
 from recipes.open_weights.mixer import Mixer
+from recipes.open_weights.nets import load_nets
 from recipes.open_weights.sources import ATTRIBUTIONS, RATE
 from recipes.open_weights.validate import excerpts_of, validate
 from recipes.open_weights.widen import widen
@@ -33,7 +34,6 @@ from recipes.open_weights.widen import widen
 __all__ = ["main", "parser", "warmup_stable_decay"]
 
 HIDDEN_SIZE = 352  # four nets of it are 40 MB in float16, the most that the package may hold
-PACKAGED = Path(__file__).parents[2] / "jaxsep" / "weights" / "umx-open"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -84,10 +84,7 @@ def warmup_stable_decay(step: int, *, steps: int, peak: float) -> float:
 def initial(args: argparse.Namespace, mixer: Mixer) -> tuple[OpenUnmixConfig, Any]:
     """Sizes and stacked variables to begin with: a model's, or fresh ones whose masks begin near a quarter."""
     if args.init:
-        folder = PACKAGED if args.init == "umx-open" else Path(args.init)
-        models = [load_weights(folder, name) for name in STEMS]
-        variables = [_without_gain(model.variables, model.metadata.get("gain", 1.0)) for model in models]
-        config = models[0].config
+        config, variables, _ = load_nets(args.init)
         if args.hidden_size in (None, config.hidden_size):
             return config, training.stack(variables)
         wide = [widen(one, config, args.hidden_size, seed=args.seed + n) for n, one in enumerate(variables)]
@@ -109,13 +106,6 @@ def initial(args: argparse.Namespace, mixer: Mixer) -> tuple[OpenUnmixConfig, An
     params["output_mean"] = jnp.full_like(params["output_mean"], 1 / len(STEMS))
     params["bn3"] = params["bn3"] | {"scale": jnp.full_like(params["bn3"]["scale"], 0.3)}
     return config, {"params": params, "batch_stats": fresh.batch_stats}
-
-
-def _without_gain(variables: Any, gain: float) -> Any:
-    """Masks as they were before `export` scaled them."""
-    params = dict(variables["params"])
-    params |= {name: np.asarray(params[name]) / gain for name in ("output_scale", "output_mean")}
-    return {"params": params, "batch_stats": dict(variables["batch_stats"])}
 
 
 def measure(
