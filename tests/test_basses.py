@@ -51,7 +51,7 @@ def test_filters_open_slowly_over_held_notes(monkeypatch):
         sound = synthesise(line, 8.0, np.random.default_rng(seed)).mean(axis=0)
         frames = np.abs(np.fft.rfft(sound[: 8 * RATE // 4410 * 4410].reshape(-1, 4410) * np.hanning(4410)))
         centre = (frames * np.arange(frames.shape[1])).sum(axis=1) / frames.sum(axis=1)
-        # Half a second apart, not within a note: a filter that follows each key would move the mean little.
+        # Over half a second, two notes: a filter that follows each key alone would move the mean little.
         slow = np.convolve(np.log2(centre), np.ones(5) / 5, mode="valid")
         moved.append(np.ptp(slow))
     assert np.median(moved) > 1  # octaves

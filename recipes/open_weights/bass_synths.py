@@ -153,9 +153,9 @@ def _sway(turns: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     there_and_back = 1 - 2 * np.abs(2 * along - 1)
     shapes = np.stack([np.cos(2 * np.pi * along), 1 - 2 * along, 2 * along - 1, there_and_back])
     kinds = rng.choice(4, size=2, p=[0.45, 0.2, 0.2, 0.15])
-    other = rng.random(1 + int(np.ptp(np.floor(turns)))) < (0.4 if rng.random() < 0.4 else 0.0)
-    turn = np.floor(turns).astype(int)
-    return shapes[kinds[other[turn - turn[0]].astype(int)], np.arange(turns.size)]
+    turn = (np.floor(turns) - np.floor(turns[0])).astype(int)
+    other = rng.random(1 + turn[-1]) < (0.4 if rng.random() < 0.4 else 0.0)
+    return shapes[kinds[other[turn].astype(int)], np.arange(turns.size)]
 
 
 def _subtract(course: _Course, patch: _Patch, rng: np.random.Generator) -> np.ndarray:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import jax
 
-from jaxsep.io.checkpoint import Weights, load_weights, read_json, save_weights
+from jaxsep.io.checkpoint import read_json, save_weights
 from recipes.open_weights.corpus import STEMS
-from recipes.open_weights.nets import with_gain
+from recipes.open_weights.nets import Nets, load_nets, with_gain
 from recipes.open_weights.sources import ATTRIBUTIONS
 
 __all__ = ["main"]
@@ -39,17 +39,16 @@ def main(argv: list[str] | None = None) -> int:
     gains_file = args.run / "gains.json"
     try:
         gains = read_json(gains_file)["gains"] if gains_file.exists() else dict.fromkeys(STEMS, 1.0)
-        models = {name: load_weights(args.run / args.nets, name) for name in STEMS}
-        for name, model in models.items():
-            metadata = {**model.metadata, "gain": gains[name]}
-            variables = with_gain(model.variables, gains[name])
-            save_weights(args.output, name, variables, model.config, dtype=args.dtype, metadata=metadata)
+        nets = load_nets(args.run / args.nets)
+        for name, variables, facts in zip(STEMS, nets.variables, nets.metadata, strict=True):
+            louder, metadata = with_gain(variables, gains[name]), {**facts, "gain": gains[name]}
+            save_weights(args.output, name, louder, nets.config, dtype=args.dtype, metadata=metadata)
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
     notes = args.notes.read_text() if args.notes else ""
     _write_sums(args.output)
-    (args.output / "CARD.md").write_text(card(models[STEMS[0]], gains, args.dtype, args.output, notes))
+    (args.output / "CARD.md").write_text(card(nets, gains, args.dtype, args.output, notes))
     size = sum(file.stat().st_size for file in args.output.iterdir())
     print(f"{args.output}: {', '.join(STEMS)}, {size / 1e6:.1f} MB")
     if size > _LARGEST:
@@ -67,12 +66,12 @@ def _write_sums(folder: Path) -> None:
     (folder / "SHA256SUMS").write_text("".join(lines))
 
 
-def card(model: Weights, gains: dict[str, float], dtype: str, folder: Path, notes: str) -> str:
+def card(nets: Nets, gains: dict[str, float], dtype: str, folder: Path, notes: str) -> str:
     """The model card."""
-    config, facts = model.config, model.metadata
+    config, facts = nets.config, nets.metadata[0]
     rows = "\n".join(f"| {name} | {licence} | {gives} |" for name, licence, gives in ATTRIBUTIONS)
     sums = (folder / "SHA256SUMS").read_text()
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(model.variables["params"])) / 1e6
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(nets.variables[0]["params"])) / 1e6
     made = ", ".join(f"{name} {gain:g}" for name, gain in gains.items())
     averaged = f" The average of {facts['averaged']} models." if "averaged" in facts else ""
     return f"""# umx-open

@@ -6,21 +6,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxsep.config import OpenUnmixConfig
+from jaxsep.io import zoo
 from jaxsep.io.checkpoint import load_weights
 from recipes.open_weights.corpus import STEMS
 
 __all__ = ["Nets", "load_nets", "with_gain"]
 
-_PACKAGED = Path(__file__).parents[2] / "jaxsep" / "weights" / "umx-open"
-
 
 class Nets(NamedTuple):
-    """The four nets of a model."""
+    """The four nets of a model, in the order of `corpus.STEMS`."""
 
     config: OpenUnmixConfig
-    variables: list[
-        dict[str, Any]
-    ]  # ``{"params", "batch_stats"}`` of each target, in the order of `corpus.STEMS`
+    variables: list[dict[str, Any]]  # ``{"params", "batch_stats"}``
     metadata: list[dict[str, Any]]
 
 
@@ -34,7 +31,7 @@ def load_nets(model: str | Path) -> Nets:
         FileNotFoundError: a target is not in it.
         ValueError: a file is damaged.
     """
-    folder = _PACKAGED if str(model) == "umx-open" else Path(model)
+    folder = zoo.packaged_folder() if str(model) == zoo.DEFAULT_MODEL else Path(model)
     loaded = [load_weights(folder, name) for name in STEMS]
     plain = [with_gain(one.variables, 1 / one.metadata.get("gain", 1.0)) for one in loaded]
     metadata = [{key: fact for key, fact in one.metadata.items() if key != "gain"} for one in loaded]

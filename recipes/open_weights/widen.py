@@ -53,9 +53,8 @@ def widen(
             f"expected a hidden size above {config.hidden_size} that {n_directions} divides, got {hidden_size}"
         )
     wider = replace(config, hidden_size=hidden_size)
-    grown = jax.tree.map(
-        np.array, openunmix.init(wider, key=jax.random.key(seed))
-    )  # arrays to be written into
+    # Arrays to be written into.
+    grown = jax.tree.map(np.array, openunmix.init(wider, key=jax.random.key(seed)))
     params, old, stats = grown["params"], variables["params"], grown["batch_stats"]
     dense = np.arange(config.hidden_size)
     # Behind the LSTM, each direction's old units come first among its own.
