@@ -13,6 +13,7 @@ import pytest
 import soundfile
 
 from jaxsep import cli
+from jaxsep.cli import common, stopping
 from tests.models import TARGETS, tiny_folder
 
 ROOT = Path(__file__).parents[1]
@@ -226,6 +227,27 @@ def test_a_stopped_process_leaves_nothing(model, tmp_path, kill):
     assert process.returncode == 130
     assert "Traceback" not in said and said.strip().splitlines()[-1].startswith("jaxsep: interrupted")
     assert not out.exists()
+
+
+def test_a_stop_that_was_swallowed_comes_back(capsys):
+    class Swallows:
+        def __del__(self):  # lets no exception out, as JAX's callback in the garbage collector does not
+            signal.raise_signal(signal.SIGINT)
+
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with stopping.stoppable(), common.progress_bar("song", quiet=True) as progress:
+            progress(0.1)
+            Swallows()
+            with pytest.raises(KeyboardInterrupt):
+                progress(0.2)
+        with stopping.stoppable():
+            stopping.check_stopped()  # that was another command
+    finally:
+        signal.signal(signal.SIGINT, handlers[0])
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+    assert capsys.readouterr().err == ""
 
 
 def imported_by(statement: str) -> set[str]:

@@ -3,14 +3,12 @@
 import argparse
 import importlib.metadata
 import platform
-import signal
-import threading
 from collections.abc import Sequence
-from typing import Any
 
 from jaxsep import __version__, memory
 from jaxsep.cli import evaluate, models, separate
 from jaxsep.cli.common import DEVICES, INTERRUPTED, REFUSED, complain, prepare_jax
+from jaxsep.cli.stopping import stoppable
 from jaxsep.io.files import cache_dir
 
 __all__ = ["get_parser", "main", "program"]
@@ -46,10 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         0; 1 where a file failed; 2 where the request cannot be met; 130 after Ctrl-C.
     """
     arguments = get_parser().parse_args(argv)
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _stop)
     try:
-        return arguments.run(arguments)
+        with stoppable():
+            return arguments.run(arguments)
     except (ValueError, TypeError, OSError, RuntimeError) as error:  # JAX reports a full device as the last
         return complain(error, REFUSED)
     except KeyboardInterrupt:
@@ -68,8 +65,3 @@ def _env(arguments: argparse.Namespace) -> int:
     print(f"device: {device}")
     print(f"cache: {cache_dir()}")
     return 0
-
-
-def _stop(*_: Any) -> None:
-    """A polite kill is Ctrl-C: temporary files are removed on the way out."""
-    raise KeyboardInterrupt

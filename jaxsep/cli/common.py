@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from jaxsep.cli.stopping import check_stopped
 from jaxsep.config import SeparationConfig
 from jaxsep.io import zoo
 from jaxsep.io.files import cache_dir
@@ -152,7 +153,12 @@ def progress_bar(label: str, *, quiet: bool) -> Iterator[Callable[[float], None]
     """A progress bar with the time left; the function to move it, which takes the part that is done."""
     layout = "{desc} {percentage:3.0f}%|{bar}| {elapsed} < {remaining}"
     with tqdm(total=1.0, desc=label, bar_format=layout, disable=quiet or None, leave=False) as bar:
-        yield lambda done: bar.update(done - bar.n)
+
+        def move(done: float) -> None:
+            check_stopped()
+            bar.update(done - bar.n)
+
+        yield move
 
 
 def speaker(arguments: argparse.Namespace) -> Callable[[str], None]:

@@ -5,13 +5,12 @@
 
 import argparse
 import logging
-import signal
-import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from jaxsep import memory
 from jaxsep.cli.common import FAILED, INTERRUPTED, REFUSED, complain, prepare_jax, speaker
+from jaxsep.cli.stopping import check_stopped, stoppable
 from jaxsep.cli.train_options import get_parser
 from jaxsep.config import OpenUnmixConfig, TrainingConfig
 
@@ -40,10 +39,9 @@ def main(catalogue: Any, argv: Sequence[str] | None = None) -> int:
         0; 1 where training failed; 2 where the request cannot be met; 130 after Ctrl-C or SIGTERM.
     """
     arguments = get_parser().parse_args(argv)
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _stop)
     try:
-        return _train(arguments, catalogue)
+        with stoppable():
+            return _train(arguments, catalogue)
     except FloatingPointError as error:
         return complain(error, FAILED)
     except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
@@ -81,6 +79,7 @@ def _train(arguments: argparse.Namespace, catalogue: Any) -> int:
         f"{', '.join(targets)} out of {arguments.dataset}: {len(dataset.training_songs)} songs, "
         f"{settings.steps_per_epoch} steps an epoch, {len(dataset.validation_songs)} songs to validate, on {device}"
     )
+    check_stopped()  # from here on training heeds signals itself
     result = training.fit(
         batches,
         config,
@@ -216,8 +215,3 @@ def _dataset_options(
         n_train_samples=arguments.nb_train_samples,
         n_valid_samples=arguments.nb_valid_samples,
     )
-
-
-def _stop(*_: Any) -> None:
-    """A polite kill before the first step is Ctrl-C."""
-    raise KeyboardInterrupt
