@@ -153,6 +153,8 @@ class SeparationConfig(_JsonRoundTrip):
             small whatever the song's length unless it is 0.
         softmask: start from ratio masks instead of the magnitudes with the mixture's phase.
         residual: add a stem of what the targets leave of the mixture.
+        adaptation: steps by which the nets' magnitudes are adapted to what repeats in the song, see
+            :mod:`jaxsep.adaptation`; 0 for none, None for as many as the model asks for.
         consistency: share what the stems lack of the mixture, sample by sample, equally among them: for
             stems that are meant to be all of it, such as all targets of a model.
 
@@ -165,11 +167,14 @@ class SeparationConfig(_JsonRoundTrip):
     window: int = 300
     softmask: bool = False
     residual: bool = False
+    adaptation: int | None = None
     consistency: bool = False
 
     def __post_init__(self) -> None:
         _check_count("n_iters", self.n_iters, 0)
         _check_count("window", self.window, 0)
+        if self.adaptation is not None:
+            _check_count("adaptation", self.adaptation, 0)
         for name in ("softmask", "residual", "consistency"):
             _check_flag(name, getattr(self, name))
 

@@ -15,7 +15,7 @@ from jaxsep import oracle
 from jaxsep.config import SeparationConfig
 from jaxsep.factorised import Factorisation
 from jaxsep.io.musdb import MIXTURE, Track, find_tracks, load_stems
-from jaxsep.separation import StemSource, separate
+from jaxsep.separation import Separator, StemSource, separate
 from jaxsep.songs import Estimates, Song, file_stamps
 
 __all__ = [
@@ -60,10 +60,10 @@ class SeparatorEstimator:
 
     @cached_property
     def _source_settings(self) -> dict[str, Any]:
-        stacks = getattr(self.source, "stacks", None)
-        if stacks is None:
+        if not isinstance(self.source, Separator):
             return {"source": repr(self.source)}
-        return {"source": self.source.name, "weights": {"+".join(s.targets): _digest(s) for s in stacks}}
+        weights = {"+".join(stack.targets): _digest(stack) for stack in self.source.stacks}
+        return {"source": self.source.name, "weights": weights, "adaptation": self.source.adaptation}
 
     def settings(self, track: Track) -> dict[str, Any]:
         """The weights' digests and the configuration."""

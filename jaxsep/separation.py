@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Float
 
-from jaxsep import blocks, passes, rendering, stft
+from jaxsep import adaptation, blocks, passes, rendering, stft
 from jaxsep.config import OpenUnmixConfig, SeparationConfig
 from jaxsep.io import zoo
 from jaxsep.io.checkpoint import Weights
@@ -69,11 +69,13 @@ class Separator:
             on the device is enough.
         name: what they are called.
         licence: that of the weights.
+        adaptation: steps of :mod:`jaxsep.adaptation`, where the settings of a separation name none.
     """
 
     models: InitVar[Mapping[str, Weights]]
     name: str = ""
     licence: str = ""
+    adaptation: int = 0
     targets: tuple[str, ...] = field(init=False)
     config: OpenUnmixConfig = field(init=False)
     """The first net's configuration; its STFT, rate and channels are everyone's."""
@@ -151,7 +153,7 @@ class Separator:
         report = _part(progress, ENCODE_SHARE, RECUR_SHARE)
         hidden = passes.recur(self.stacks, encoded, report=report)
         stems = rendering.render(
-            passes.decode(self.stacks, hidden, song()),
+            self._estimates(hidden, song(), config),
             config,
             **sizes,
             n_blocks=len(hidden[0].blocks),
@@ -159,6 +161,17 @@ class Separator:
         )
         for piece in stems:
             yield _ungroup_channels(piece, n_channels)
+
+    def _estimates(
+        self, hidden: list[passes.Sequences], song: Iterator[blocks.Block], config: SeparationConfig
+    ) -> Iterator[rendering.Estimate]:
+        """What the nets make of the song, adapted to it if that is wished."""
+        estimates = passes.decode(self.stacks, hidden, song)
+        n_steps = self.adaptation if config.adaptation is None else config.adaptation
+        if not n_steps:
+            return estimates
+        repeats = tuple(target not in adaptation.VOICES for target in self.targets)
+        return adaptation.adapted(estimates, repeats=repeats, n_steps=n_steps, n_iters=max(1, config.n_iters))
 
 
 def load_separator(
@@ -179,7 +192,7 @@ def load_separator(
         OSError: the weights can be neither found nor downloaded; the message says what to do.
     """
     loaded = zoo.resolve(model, targets)
-    return Separator(loaded.networks, name=loaded.name, licence=loaded.licence)
+    return Separator(loaded.networks, name=loaded.name, licence=loaded.licence, adaptation=loaded.adaptation)
 
 
 def separate(

@@ -31,7 +31,7 @@ ORDER = [
     ["nmfd", "nmf_online", "nmf_restarts"],
     ["io", "blocks", "plot"],
     ["rendering"],
-    ["passes", "factorised"],
+    ["passes", "factorised", "adaptation"],
     ["separation", "classic", "oracle", "training"],
     ["output", "songs", "scores"],
     ["stem_files", "estimators", "scoring", "summary"],

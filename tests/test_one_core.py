@@ -24,7 +24,8 @@ def arrays(rng):
 def test_the_results_are_those_of_jit(arrays):
     made = one_core.one_core_jit(transform_and_sum, static_argnames="times")(*arrays, times=3)
     expected = jax.jit(transform_and_sum, static_argnames="times")(*arrays, times=3)
-    np.testing.assert_allclose(made, expected, rtol=1e-5)  # sums in another order
+    # Sums in another order, some of which cancel: what is rounded is as large as the largest.
+    np.testing.assert_allclose(made, expected, atol=1e-6 * np.abs(expected).max())
 
 
 def test_threads_share_one_program(arrays):

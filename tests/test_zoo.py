@@ -19,6 +19,7 @@ from jaxsep.io.checkpoint import load_weights, save_weights
 from jaxsep.io.torchfile import read_state_dict
 from jaxsep.io.umxfolder import load_umx_weights, save_umx_weights, umx_targets
 from jaxsep.io.variables import flatten
+from tests.models import tiny_folder
 
 DATA = Path(__file__).parent / "reference" / "data"
 WEIGHTS = (DATA / "tiny-stereo-zip.pth").read_bytes()
@@ -339,6 +340,19 @@ def test_damaged_folders(tmp_path, name, text, message):
     with pytest.raises((ValueError, OSError), match=message) as caught:
         zoo.resolve(folder, ["vocals"])
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("steps", [-1, 10**9, "20", True, 2.5])
+def test_models_may_ask_for_some_adaptation(tmp_path, steps):
+    asking = tiny_folder(tmp_path / "asking")
+    for path in asking.glob("*.json"):
+        facts = json.loads(path.read_text())
+        path.write_text(json.dumps(facts | {"metadata": {"adaptation": 7}}))
+    assert zoo.resolve(asking).adaptation == 7
+    assert zoo.resolve(asking, ["vocals"]).adaptation == 0  # some of the targets are no model of the mixture
+    path.write_text(json.dumps(facts | {"metadata": {"adaptation": steps}}))
+    with pytest.raises(ValueError, match=rf"{path.name}: expected an adaptation of 0 to 1000 steps, got"):
+        zoo.resolve(asking)
 
 
 def test_folders_that_are_no_model(tmp_path):

@@ -39,7 +39,7 @@ DEVICES = ("cpu", "gpu", "tpu")
 
 # For each method, those of the options that not all methods heed which it does.
 METHODS = {
-    "umx": {"model", "targets", "niter", "wiener_win_len", "residual", "softmask"},
+    "umx": {"model", "targets", "niter", "wiener_win_len", "residual", "softmask", "adaptation"},
     "nmf": {"components", "iterations"},
     "nmfd": {"components", "iterations"},
     "classic": {"niter", "wiener_win_len"},
@@ -80,6 +80,12 @@ def add_source_options(parser: Any, *, several: bool = False) -> None:
         help="frames that share spatial covariances; 0 takes the whole song, and memory that grows with it "
         "(default: %(default)s)",
     )
+    add(
+        "--adaptation",
+        type=int,
+        metavar="STEPS",
+        help="fit the nets' magnitudes to what repeats in the song; 0: do not (default: as the model asks)",
+    )
     add("--softmask", action="store_true", help="start the filter from ratio masks")
     add("--consistency", action="store_true", help="make the stems sum to the mixture exactly")
 
@@ -108,6 +114,7 @@ def separation_config(arguments: argparse.Namespace, *, residual: bool = False) 
         n_iters=arguments.niter,
         window=arguments.wiener_win_len,
         softmask=arguments.softmask,
+        adaptation=arguments.adaptation,
         residual=residual,
         consistency=arguments.consistency,
     )

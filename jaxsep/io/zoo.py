@@ -35,6 +35,7 @@ DEFAULT_MODEL = "umx-open"
 
 # The order in which everyone in this field names them; other targets follow by the alphabet.
 _USUAL_ORDER = ("vocals", "drums", "bass", "other")
+_MOST_STEPS = 1000  # of adaptation that a model may ask for
 _ZENODO = "https://zenodo.org/records/{record}/files/{file}"
 _ZENODO_API = "https://zenodo.org/api/records/{record}/files/{file}/content"
 _HUGGING_FACE = "https://huggingface.co/teamup-tech/Open-Unmix-weights/resolve/main/{file}"
@@ -122,6 +123,8 @@ class Model:
     name: str
     networks: dict[str, Weights]
     licence: str
+    adaptation: int = 0
+    """Steps of `jaxsep.adaptation` that the weights ask for where all their targets are loaded."""
 
     @property
     def targets(self) -> list[str]:
@@ -202,7 +205,9 @@ def _load_folder(name: str, folder: Path, targets: Sequence[str] | None) -> Mode
         )
     load = load_weights if ours else load_umx_weights
     networks = {target: load(folder, target) for target in _choose(targets, known, name)}
-    model = Model(name, networks, _licence(list(networks.values())))
+    # Some of the targets are no model of the mixture.
+    steps = _adaptation(folder, networks) if len(networks) == len(known) else 0
+    model = Model(name, networks, _licence(list(networks.values())), steps)
     for target, weights in networks.items():
         mine, first = weights.config, model._first
         for field in ("n_fft", "hop_length", "sample_rate", "n_channels"):
@@ -277,3 +282,14 @@ def _licence(networks: Sequence[Weights]) -> str:
         str(weights.metadata["licence"]) for weights in networks if "licence" in weights.metadata
     )
     return "; ".join(named) or "not stated"
+
+
+def _adaptation(folder: Path, networks: Mapping[str, Weights]) -> int:
+    """The steps that the weights ask for, if they do."""
+    asked = {str(target): weights.metadata.get("adaptation", 0) for target, weights in networks.items()}
+    for target, steps in asked.items():
+        if isinstance(steps, bool) or not isinstance(steps, int) or not 0 <= steps <= _MOST_STEPS:
+            raise ValueError(
+                f"{folder / target}.json: expected an adaptation of 0 to {_MOST_STEPS} steps, got {steps!r}"
+            )
+    return min(asked.values())
