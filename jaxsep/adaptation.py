@@ -45,16 +45,16 @@ def adapt(
     repeats: Sequence[bool],
     n_steps: int = 20,
     n_iters: int = 1,
-) -> Float[Array, "*batch source channel freq frame"]:
+) -> Float[Array, "*batch source #channel freq frame"]:
     r"""Shift magnitudes towards what few spectra a source explain of the mixture.
 
     .. math::
-        |x| \approx \sum_{j\ \text{repeats}} W_j H_j + \sum_{j\ \text{does not}} v_j, \qquad
+        |x| \approx \sum_{j\ \text{repeats}} W_j H_j + \sum_{j\ \text{does not}} |y_j|, \qquad
         v'_j = v_j \left( \frac{s_j}{r_j} \right)^{0.35 / 2}
 
-    under the Kullback-Leibler divergence, where v are the magnitudes behind the Wiener filter, r_j source j's part of
-    their energy, and s_j its part of the model's. Nothing in it is random: the spectra begin as means over parts
-    of the song.
+    under the Kullback-Leibler divergence, where y are the sources that the Wiener filter makes with v, |y| and |x| the
+    roots of their mean powers over channels, r_j is source j's part of the energy of all y, and s_j its part of the
+    model's. Nothing is random: the spectra begin as means over stretches of time.
 
     Args:
         v_sources: magnitudes, real and nonnegative, in the unit of ``|x|``. One channel stands for all.
@@ -64,7 +64,7 @@ def adapt(
         n_iters: EM iterations of the filter that the model starts from.
 
     Returns:
-        The magnitudes, in as many channels as the mixture. Silent bins stay silent.
+        The magnitudes, in as many channels as came in. Silent bins stay silent.
 
     Raises:
         ValueError: ``repeats`` is not as long as there are sources, or ``n_steps`` below 1.

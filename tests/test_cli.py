@@ -289,6 +289,9 @@ def test_stems_without_weights(song, tmp_path, capsys):
         ["--method", "classic", "--softmask"],
         ["--components", "3"],
         ["--method", "classic", "--iterations", "3"],
+        ["--method", "classic", "--adaptation", "3"],
+        ["--targets", "vocals", "--adaptation", "3"],
+        ["--adaptation", "-1"],
         ["--method", "nmf", "--components", "0"],
     ],
 )

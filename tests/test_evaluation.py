@@ -460,6 +460,10 @@ def test_command_goes_on_after_a_bad_song(folders, tmp_path, capsys):
     [
         (["--oracle", "irm", "--niter", "2"], "--niter: expected with a separator, got it with --oracle"),
         (["--targets", "vocals", "--consistency"], "--consistency: expected all targets"),
+        (
+            ["--oracle", "irm", "--adaptation", "2"],
+            "--adaptation: expected with a separator, got it with --oracle",
+        ),
         (["--oracle", "irm", "--listen"], "--listen: expected with --report"),
         (["--oracle", "irm", "irm"], "methods of different names, got ideal ratio mask twice"),
         (["--method", "nmf", "classic", "--softmask"], "--softmask: expected with --method umx"),

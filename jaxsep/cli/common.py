@@ -93,7 +93,7 @@ def add_source_options(parser: Any, *, several: bool = False) -> None:
 def refuse_unheeded(arguments: argparse.Namespace, methods: Sequence[str]) -> None:
     """An option that no method has a use for is a mistake, which silence would hide.
 
-    So is consistency among some of the targets, which would put the rest of the mixture into them.
+    So are consistency and adaptation among some of the targets, which would put the rest of the mixture into them.
     """
     heeded = set().union(*(METHODS[method] for method in methods))
     for option in sorted(set().union(*METHODS.values()) - heeded):
@@ -106,6 +106,8 @@ def refuse_unheeded(arguments: argparse.Namespace, methods: Sequence[str]) -> No
             "--consistency: expected all targets, or the rest of the mixture too (--residual of separate), "
             "got --targets alone"
         )
+    if arguments.adaptation and arguments.targets:
+        raise ValueError("--adaptation: expected all targets, got it with --targets")
 
 
 def separation_config(arguments: argparse.Namespace, *, residual: bool = False) -> SeparationConfig:
