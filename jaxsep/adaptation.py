@@ -138,7 +138,8 @@ def _adapt(v_sources: Array, x: Array, repeats: tuple[bool, ...], n_steps: int, 
     )
     # One magnitude for all channels: (*batch, source, freq, frame).
     v, mixture = (jnp.sqrt(jnp.mean(jnp.abs(z) ** 2, axis=-3)) for z in (found, x * gain))
-    made = over_batch(partial(_model, repeats=repeats, n_steps=n_steps), (v, mixture), (3, 2))
+    with jax.default_matmul_precision("float32"):  # or an accelerator's stems would not be a CPU's
+        made = over_batch(partial(_model, repeats=repeats, n_steps=n_steps), (v, mixture), (3, 2))
     wanted, had = _shares(made), _shares(v)
     change = jnp.where(had > 0, wanted / jnp.where(had > 0, had, 1), 1) ** (WEIGHT / 2)
     return v_sources * jnp.clip(change, 1 / LARGEST, LARGEST)[..., None, :, :]
