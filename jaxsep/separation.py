@@ -86,6 +86,7 @@ class Separator:
         """Refuse nets that do not go together."""
         if not models:
             raise ValueError("expected a model for at least one target, got none")
+        SeparationConfig(adaptation=self.adaptation)  # refuses what is no number of steps
         first = next(iter(models.values())).config
         for target, model in models.items():
             for name in ("n_channels", "n_fft", "hop_length", "sample_rate"):
