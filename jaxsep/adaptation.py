@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float
 
-from jaxsep import filtering
+from jaxsep import filtering, masking
 from jaxsep.descent import over_batch
 from jaxsep.rendering import Estimate
 
@@ -140,16 +140,9 @@ def _adapt(v_sources: Array, x: Array, repeats: tuple[bool, ...], n_steps: int, 
     v, mixture = (jnp.sqrt(jnp.mean(jnp.abs(z) ** 2, axis=-3)) for z in (found, x * gain))
     with jax.default_matmul_precision("float32"):  # or an accelerator's stems would not be a CPU's
         made = over_batch(partial(_model, repeats=repeats, n_steps=n_steps), (v, mixture), (3, 2))
-    wanted, had = _shares(made), _shares(v)
+    wanted, had = (masking.alpha_wiener(z, alpha=2.0, axis=-3) for z in (made, v))
     change = jnp.where(had > 0, wanted / jnp.where(had > 0, had, 1), 1) ** (WEIGHT / 2)
     return v_sources * jnp.clip(change, 1 / LARGEST, LARGEST)[..., None, :, :]
-
-
-def _shares(v: Float[Array, "*batch source freq frame"]) -> Float[Array, "*batch source freq frame"]:
-    """Each source's part of the energy of a bin; of a silent bin, nothing."""
-    energy = v**2
-    total = jnp.sum(energy, axis=-3, keepdims=True)
-    return jnp.where(total > 0, energy / jnp.where(total > 0, total, 1), 0)
 
 
 def _model(
@@ -191,7 +184,10 @@ def _start(
 
 
 def _factorise(v: Array, w: Array, h: Array, *, offset: Array, n_steps: int) -> tuple[Array, Array]:
-    """Multiplicative updates of ``v = w h + offset`` under the Kullback-Leibler divergence, which falls with each."""
+    """Multiplicative updates of ``v = w h + offset`` under the Kullback-Leibler divergence, which falls with each.
+
+    `nmf.fit` has no offset, and its blocks of rows do not pay for so few components.
+    """
     unit = jnp.max(v)  # so that nothing depends on the song's level
     unit = jnp.where(unit > 0, unit, 1)
     v, w, offset = v / unit + FLOOR, w / unit, offset / unit + FLOOR

@@ -286,7 +286,7 @@ def _licence(networks: Sequence[Weights]) -> str:
 
 def _adaptation(folder: Path, networks: Mapping[str, Weights]) -> int:
     """The steps that the weights ask for, if they do."""
-    asked = {str(target): weights.metadata.get("adaptation", 0) for target, weights in networks.items()}
+    asked = {target: weights.metadata.get("adaptation", 0) for target, weights in networks.items()}
     for target, steps in asked.items():
         if isinstance(steps, bool) or not isinstance(steps, int) or not 0 <= steps <= _MOST_STEPS:
             raise ValueError(
