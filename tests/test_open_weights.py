@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datasets.score import Note
@@ -38,6 +38,7 @@ from recipes.open_weights import (
     nets,
     pack,
     page,
+    patches,
     produce,
     sources,
     sung_scores,
@@ -52,6 +53,7 @@ from recipes.open_weights.cache import Follower, decode, held_back, open_corpus,
 from recipes.open_weights.corpus import STEMS
 from recipes.open_weights.device_mixer import DeviceMixer
 from recipes.open_weights.mixer import Mixer
+from recipes.open_weights.patch_lines import draw_bass_line, draw_parts
 from recipes.open_weights.widen import widen
 
 RATE = 44100
@@ -88,7 +90,7 @@ def songs(nothing_installed, tmp_path_factory):
 
 
 def _build(folder, songs):
-    return f"--output {folder} --songs {songs} --rendered 2 --seconds 3 --workers 1".split()
+    return f"--output {folder} --songs {songs} --rendered 2 --patches 1 --seconds 3 --workers 1".split()
 
 
 @pytest.fixture(scope="module")
@@ -110,12 +112,14 @@ def mixer(stems):
 
 def test_the_corpus_holds_what_was_asked_for(built, capfd):
     assert sorted(path.name for path in built.iterdir()) == [
+        "patches_00000",
         "recorded_hydrogen",
         "recorded_rubidium",
         *(f"rendered_{n:05d}" for n in range(2)),
     ]
     note = json.loads((built / "recorded_hydrogen" / "song.json").read_text())
     assert note["bass_in_other"]
+    assert sorted(path.stem for path in (built / "patches_00000").glob("*.ogg")) == ["bass", "other"]
     for file in built.glob("*/*.ogg"):
         sound, rate = soundfile.read(file)
         assert rate == RATE
@@ -140,6 +144,37 @@ def test_a_song_is_a_function_of_seed_and_number(nothing_installed):
         np.testing.assert_array_equal(sound, again[0][stem])
     other = corpus.render_song(3, 2, 2.0, None)[0]
     assert not all(np.array_equal(first[0][s], other[s]) for s in first[0].keys() & other.keys())
+
+
+def test_patches_are_a_function_of_seed_and_number():
+    first, again, other = (patches.render_patches(3, n, 9.0) for n in (1, 1, 2))
+    assert first[1] == again[1]
+    assert list(first[0]) == ["bass", "other"]
+    for stem, sound in first[0].items():
+        assert sound.shape == (2, 9 * RATE) and sound.dtype == np.float32
+        np.testing.assert_array_equal(sound, again[0][stem])
+        assert not np.array_equal(sound, other[0][stem])
+        assert 0.02 < sound.std() < 0.2 and np.abs(sound).max() <= 0.9001
+
+
+@given(seed=st.integers(0, 10_000), low=st.booleans())
+@settings(max_examples=25, deadline=None)
+def test_any_patch_is_sound_of_the_length_asked_for(seed, low):
+    rng = np.random.default_rng(seed)
+    voices = [draw_bass_line(rng, 1.5)] if low else draw_parts(rng, 1.5)
+    pitches = [note.pitch for voice in voices for note in voice]
+    assert all(24 <= pitch <= 64 if low else 48 <= pitch <= 127 for pitch in pitches)
+    assert all(0 <= note.start < 1.5 and note.duration > 0 for voice in voices for note in voice)
+    sound = patches.play_patch(voices, 1.5, rng, low=low)
+    assert sound.shape == (2, round(1.5 * RATE)) and np.isfinite(sound).all()
+    assert bool(np.abs(sound).max() > 0.01) == bool(pitches)
+
+
+def test_patches_are_stems_of_no_band(stems):
+    drawer = Mixer(stems, batch_size=24, seconds=0.5)._drawer
+    kinds = {sound.stem.kind for step in range(4) for sound in drawer(0, step).first.values()}
+    assert "patches" in kinds
+    assert "patches" not in drawer._songs
 
 
 def test_what_is_missing_is_named(nothing_installed):
@@ -307,8 +342,8 @@ def test_batches_are_a_function_of_seed_and_step(mixer, stems):
 
 
 def test_an_accelerator_makes_the_same_batches(stems):
-    settings = {"batch_size": 24, "seconds": 0.5}
-    host, device = Mixer(stems, **settings), DeviceMixer(stems, **settings)
+    sizes = {"batch_size": 24, "seconds": 0.5}
+    host, device = Mixer(stems, **sizes), DeviceMixer(stems, **sizes)
     for step in range(3):
         draw = host._drawer(1, step)
         mine, other = host(1, step), jax.tree.map(np.asarray, device(1, step))
@@ -330,10 +365,10 @@ def test_an_accelerator_makes_the_same_batches(stems):
             assert np.linalg.norm(both[1] - both[0]) <= 0.01 * np.linalg.norm(both[0])
         assert as_they_were > 20
     with pytest.raises(ValueError, match="expected at most 2,147,483,647 samples"):
-        DeviceMixer(stems, room=2**31, **settings)
+        DeviceMixer(stems, room=2**31, **sizes)
     with pytest.raises(ValueError, match="other: expected at most"):
         device._take_in([stem for stem in stems if stem.name == "other"])
-    roomy = DeviceMixer(stems, room=2**20, **settings)
+    roomy = DeviceMixer(stems, room=2**20, **sizes)
     roomy._take_in([stem._replace(song="another") for stem in stems[:1]])
 
 

@@ -1,7 +1,7 @@
-"""Builds the corpus: recorded songs, recorded guitars, rendered songs. Stopped and started again, it goes on.
+"""Builds the corpus: recorded songs and guitars, rendered songs, patches. Stopped and started again, it goes on.
 
 sh recipes/open_weights/install.sh
-python -m recipes.open_weights.build --output corpus --songs everything-is-free --rendered 700
+python -m recipes.open_weights.build --output corpus --songs everything-is-free --rendered 700 --patches 500
 """
 
 import argparse
@@ -12,10 +12,12 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from recipes.open_weights import corpus, sources
 from recipes.open_weights.cache import decode
+from recipes.open_weights.patches import render_patches
 
 __all__ = ["main"]
 
@@ -26,9 +28,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--output", type=Path, required=True, help="folder of the corpus")
     p.add_argument("--songs", type=Path, help="folder of recorded songs in stems")
     p.add_argument("--rendered", type=int, default=700, help="how many songs to render")
+    p.add_argument("--patches", type=int, default=500, help="how many songs of synthesiser patches to render")
     p.add_argument("--seconds", type=float, default=35.0, help="length of a rendered song")
     p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--cache", type=Path, help="decode rendered songs there, for `train --follow`")
+    p.add_argument("--cache", type=Path, help="decode what is rendered there, for `train --follow`")
     p.add_argument("--workers", type=int, default=2)
     return p
 
@@ -47,9 +50,13 @@ def main(argv: list[str] | None = None) -> int:
     for file in sources.guitars():
         name = f"guitar_{file.parent.name.replace(' ', '_').lower()}"
         tasks.append((name, partial(corpus.write_guitar, args.output, file)))
-    for index in range(args.rendered):
-        work = partial(_render, args.output, args.seed, index, args.seconds, args.songs, args.cache)
-        tasks.append((f"rendered_{index:05d}", work))
+    for index in range(max(args.rendered, args.patches)):  # side by side, for those who train meanwhile
+        if index < args.rendered:
+            work = partial(_render, args.output, args.seed, index, args.seconds, args.songs, args.cache)
+            tasks.append((f"rendered_{index:05d}", work))
+        if index < args.patches:
+            work = partial(_render_patches, args.output, args.seed, index, args.seconds, args.cache)
+            tasks.append((f"patches_{index:05d}", work))
     tasks = [task for task in tasks if not (args.output / task[0]).exists()]
     failed = []
     # Fresh processes: a fork of one that has threads, as JAX has, may hang.
@@ -77,9 +84,25 @@ def _render(
     output: Path, seed: int, index: int, seconds: float, songs: Path | None, cache: Path | None
 ) -> None:
     stems, compression = corpus.render_song(seed, index, seconds, songs)
-    note = {"kind": "rendered", "seed": seed, "index": index}
-    name = f"rendered_{index:05d}"
-    corpus.write_song(output, name, stems, compression, note)
+    _keep(output, "rendered", seed, index, stems, compression, cache)
+
+
+def _render_patches(output: Path, seed: int, index: int, seconds: float, cache: Path | None) -> None:
+    stems, compression = render_patches(seed, index, seconds)
+    _keep(output, "patches", seed, index, stems, compression, cache)
+
+
+def _keep(
+    output: Path,
+    kind: str,
+    seed: int,
+    index: int,
+    stems: dict[str, np.ndarray],
+    compression: float,
+    cache: Path | None,
+) -> None:
+    name = f"{kind}_{index:05d}"
+    corpus.write_song(output, name, stems, compression, {"kind": kind, "seed": seed, "index": index})
     if cache is not None:
         decode(output / name, cache)
 

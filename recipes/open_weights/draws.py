@@ -22,10 +22,11 @@ SPEED_STEP = 2.0**-14  # speeds are multiples of it, so that places in a sound c
 _SHARES = {
     "vocals": {"recorded": 0.5, "rendered": 0.5},
     "drums": {"recorded": 0.2, "rendered": 0.8},
-    "bass": {"recorded": 0.15, "rendered": 0.85},
-    "other": {"recorded": 0.1, "rendered": 0.7, "guitar": 0.2},
+    "bass": {"recorded": 0.1, "rendered": 0.45, "patches": 0.45},
+    "other": {"recorded": 0.1, "rendered": 0.5, "guitar": 0.15, "patches": 0.25},
 }
 _HOLDS_BASS = "holds bass"  # a kind of its own, of which nothing is drawn as long as there are others
+_NO_SONGS = ("guitar", "patches")  # kinds whose stems are those of no band
 _COHERENT = 0.4  # share of excerpts whose stems come from one place of one song
 _SILENT = {"vocals": 0.14, "drums": 0.1, "bass": 0.12, "other": 0.08}
 _SECOND = {"vocals": 0.15, "drums": 0.08, "bass": 0.0, "other": 0.25}  # another of its kind beneath it
@@ -78,7 +79,7 @@ class Drawer:
             songs.setdefault(stem.song, {})[stem.name] = stem
         for song in songs.values():
             kind = next(iter(song.values())).kind
-            if kind != "guitar":
+            if kind not in _NO_SONGS:
                 self._songs.setdefault(kind, []).append(song)
         return added
 
