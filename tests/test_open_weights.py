@@ -163,7 +163,7 @@ def test_any_patch_is_sound_of_the_length_asked_for(seed, low):
     rng = np.random.default_rng(seed)
     voices = [draw_bass_line(rng, 1.5)] if low else draw_parts(rng, 1.5)
     pitches = [note.pitch for voice in voices for note in voice]
-    assert all(24 <= pitch <= 64 if low else 48 <= pitch <= 127 for pitch in pitches)
+    assert all(24 <= pitch <= 64 if low else 40 <= pitch <= 127 for pitch in pitches)
     assert all(0 <= note.start < 1.5 and note.duration > 0 for voice in voices for note in voice)
     sound = patches.play_patch(voices, 1.5, rng, low=low)
     assert sound.shape == (2, round(1.5 * RATE)) and np.isfinite(sound).all()

@@ -4,10 +4,11 @@ import numpy as np
 
 from datasets.score import Note
 
-__all__ = ["draw_bass_line", "draw_parts"]
+__all__ = ["draw_bass_line", "draw_chords", "draw_parts"]
 
 _SCALES = ((0, 2, 3, 5, 7, 8, 10), (0, 2, 4, 5, 7, 9, 11), (0, 3, 5, 7, 10), (0, 2, 3, 5, 7, 9, 10))
 _ROOTS = (24, 41)  # MIDI numbers, of basses
+_LOWEST = 40.0  # of all else
 _CHORDS = ((0, 4, 7), (0, 3, 7), (0, 3, 7, 10), (0, 4, 7, 11), (0, 7), (0, 7, 12), (0, 5, 7), (0, 12))
 
 
@@ -37,21 +38,29 @@ def draw_bass_line(rng: np.random.Generator, seconds: float) -> list[Note]:
     return line
 
 
+def draw_chords(rng: np.random.Generator, seconds: float) -> list[list[Note]]:
+    """The voices of chords, held or struck, from just above the basses on."""
+    root, scale, beat = _draw_place(rng)
+    root += float(rng.choice([12, 24, 24, 36, 48]))
+    step = beat * float(rng.choice([0.5, 1, 2, 4, 8]))
+    gate, chord = float(rng.choice([1.0, 0.95, 0.3])), _CHORDS[int(rng.integers(len(_CHORDS)))]
+    starts = np.arange(0, seconds, step)
+    roots = root + np.array(scale)[rng.choice(len(scale), size=starts.size) * (rng.random(starts.size) < 0.7)]
+    return [
+        [
+            Note(float(t), step * gate, float(max(r + up, _LOWEST)), 0.8)
+            for t, r in zip(starts, roots, strict=True)
+        ]
+        for up in chord
+    ]
+
+
 def draw_parts(rng: np.random.Generator, seconds: float) -> list[list[Note]]:
-    """Voices, each one note at a time: chords, held or struck, an arpeggio or a melody, above the basses."""
+    """Voices, each one note at a time: chords, or an arpeggio or a melody above them."""
+    if rng.random() < 0.5:
+        return draw_chords(rng, seconds)
     root, scale, beat = _draw_place(rng)
     root += float(rng.choice([24, 24, 36, 36, 48]))
-    if rng.random() < 0.5:
-        step = beat * float(rng.choice([0.5, 1, 2, 4, 8]))
-        gate, chord = float(rng.choice([1.0, 0.95, 0.3])), _CHORDS[int(rng.integers(len(_CHORDS)))]
-        starts = np.arange(0, seconds, step)
-        roots = (
-            root + np.array(scale)[rng.choice(len(scale), size=starts.size) * (rng.random(starts.size) < 0.7)]
-        )
-        return [
-            [Note(float(t), step * gate, float(r + up), 0.8) for t, r in zip(starts, roots, strict=True)]
-            for up in chord
-        ]
     step = beat * float(rng.choice([0.25, 0.25, 0.5, 0.5, 1]))
     riff = rng.integers(0, 2 * len(scale), size=int(rng.integers(3, 17)))
     gate, rests = float(rng.uniform(0.4, 1.05)), float(rng.uniform(0, 0.4))

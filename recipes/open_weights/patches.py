@@ -11,7 +11,7 @@ import numpy as np
 from datasets.score import Note
 from datasets.sound import HOP, oscillate, shape_spectrum
 from recipes.open_weights.bass_synths import bend, unit
-from recipes.open_weights.patch_lines import draw_bass_line, draw_parts
+from recipes.open_weights.patch_lines import draw_bass_line, draw_chords, draw_parts
 from recipes.open_weights.produce import draw_medium, produce
 from recipes.open_weights.sources import RATE
 
@@ -64,12 +64,19 @@ def render_patches(seed: int, index: int, seconds: float) -> tuple[dict[str, np.
 
 
 def _wall(seconds: float, rng: np.random.Generator) -> np.ndarray:
-    """One patch, or several at once, now and then bent together: what a voice has to be heard through."""
-    count = int(rng.choice([1, 1, 2, 3, 4]))
-    layers = [play_patch(draw_parts(rng, seconds), seconds, rng, low=False) for _ in range(count)]
-    sound = sum(np.float32(10 ** rng.uniform(-0.5, 0)) * layer for layer in layers)
-    if rng.random() < 0.25:
-        sound = _worn(sound, rng)
+    """One patch, or a wall of them that a voice has to be heard through: chords held, piled up, bent together."""
+    if rng.random() < 0.45:
+        return play_patch(draw_parts(rng, seconds), seconds, rng, low=False)
+    layers = []
+    for _ in range(int(rng.integers(1, 5))):
+        parts = draw_chords(rng, seconds) if rng.random() < 0.7 else draw_parts(rng, seconds)
+        layers.append(np.float32(10 ** rng.uniform(-0.5, 0)) * play_patch(parts, seconds, rng, low=False))
+    sound = unit(sum(layers))
+    if rng.random() < 0.6:
+        for side in sound:  # an amplifier each
+            side[:] = bend(side, 10 ** float(rng.uniform(0.2, 1.8)), rng)
+        corner = float(rng.uniform(3000, 9000))
+        sound = shape_spectrum(sound, lambda f: 1 / (1 + (f / corner) ** 4), RATE)
     return sound
 
 
