@@ -146,6 +146,16 @@ def test_a_song_is_a_function_of_seed_and_number(nothing_installed):
     assert not all(np.array_equal(first[0][s], other[s]) for s in first[0].keys() & other.keys())
 
 
+def test_a_song_left_by_a_killed_builder_is_none(built, tmp_path):
+    shutil.copytree(built, tmp_path / "corpus")
+    (tmp_path / "corpus" / "rendered_00001").rename(tmp_path / "corpus" / ".rendered_00001.part")
+    names = {path.name for path in built.iterdir()} - {"rendered_00001"}
+    assert {path.name for path in corpus.finished_songs(tmp_path / "corpus")} == names
+    opened = open_corpus(tmp_path / "corpus", tmp_path / "cache")
+    assert {stem.song for stem in opened} <= names
+    assert Follower(tmp_path / "corpus", tmp_path / "cache", opened)(0) == []
+
+
 def test_patches_are_a_function_of_seed_and_number():
     first, again, other = (patches.render_patches(3, n, 9.0) for n in (1, 1, 2))
     assert first[1] == again[1]
@@ -634,7 +644,8 @@ def test_a_page_of_spectrograms(built, tmp_path):
     assert (
         page.main(["--corpus", str(built), "--output", str(tmp_path), "--count", "2", "--seconds", "1"]) == 0
     )
-    assert "recorded_hydrogen" in (tmp_path / "index.html").read_text()
+    text = (tmp_path / "index.html").read_text()
+    assert "patches_00000" in text and "rendered_00001" in text
     assert len(list(tmp_path.glob("*.png"))) == 3
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from recipes.open_weights.corpus import STEMS, is_held_back
+from recipes.open_weights.corpus import STEMS, finished_songs, is_held_back
 from recipes.open_weights.sources import RATE, read
 
 __all__ = ["BLOCK", "Follower", "Stem", "decode", "held_back", "open_corpus", "whole_song"]
@@ -42,10 +42,10 @@ def open_corpus(corpus: Path, cache: Path) -> list[Stem]:
     Raises:
         FileNotFoundError: the corpus holds no song.
     """
-    notes = sorted(corpus.glob("*/song.json"))
-    if not notes:
+    songs = finished_songs(corpus)
+    if not songs:
         raise FileNotFoundError(f"{corpus}: expected songs that recipes.open_weights.build wrote, found none")
-    found = [stem for note in tqdm(notes, desc="decoding", leave=False) for stem in _stems(note, cache)]
+    found = [stem for song in tqdm(songs, desc="decoding", leave=False) for stem in _stems(song, cache)]
     return [stem for stem in found if stem.level > 0]
 
 
@@ -68,11 +68,11 @@ class Follower:
         """Stems for training of a few new songs, or none."""
         if step % self._every:
             return []
-        notes = {note.parent.name: note for note in sorted(self._corpus.glob("*/song.json"))}
-        unknown = [name for name in notes if name not in self._known and not is_held_back(name)]
-        new = [name for name in unknown if _is_decoded(notes[name], self._cache)][: self._at_most]
-        self._known.update(new)
-        return [stem for name in new for stem in _stems(notes[name], self._cache) if stem.level > 0]
+        songs = finished_songs(self._corpus)
+        unknown = [song for song in songs if song.name not in self._known and not is_held_back(song.name)]
+        new = [song for song in unknown if _is_decoded(song, self._cache)][: self._at_most]
+        self._known.update(song.name for song in new)
+        return [stem for song in new for stem in _stems(song, self._cache) if stem.level > 0]
 
 
 def decode(song: Path, cache: Path) -> None:
@@ -87,18 +87,18 @@ def decode(song: Path, cache: Path) -> None:
             part.rename(array)
 
 
-def _is_decoded(note: Path, cache: Path) -> bool:
-    return all(_array(note.parent, name, cache).exists() for name in json.loads(note.read_text())["stems"])
+def _is_decoded(song: Path, cache: Path) -> bool:
+    stems = json.loads((song / "song.json").read_text())["stems"]
+    return all(_array(song, name, cache).exists() for name in stems)
 
 
 def _array(song: Path, name: str, cache: Path) -> Path:
     return cache / f"{song.name}_{name}.npy"
 
 
-def _stems(note: Path, cache: Path) -> Iterator[Stem]:
-    song = note.parent
+def _stems(song: Path, cache: Path) -> Iterator[Stem]:
     decode(song, cache)
-    facts = json.loads(note.read_text())
+    facts = json.loads((song / "song.json").read_text())
     for name in facts["stems"]:
         audio = np.load(_array(song, name, cache), mmap_mode="r")
         blocks = audio[:, : audio.shape[1] // BLOCK * BLOCK : 5].reshape(2, -1, BLOCK // 5)

@@ -20,6 +20,7 @@ from recipes.open_weights.voices import draw_vocals
 __all__ = [
     "HELD_BACK",
     "STEMS",
+    "finished_songs",
     "is_held_back",
     "render_song",
     "write_guitar",
@@ -81,6 +82,11 @@ def write_song(output: Path, name: str, stems: dict[str, np.ndarray], compressio
         write_vorbis(part / f"{stem}.ogg", sound.T, RATE, compression)
     (part / "song.json").write_text(json.dumps({"stems": sorted(stems), **note}, indent=1))
     part.rename(output / name)
+
+
+def finished_songs(corpus: Path) -> list[Path]:
+    """The folders of songs that were written to their end; a builder that was killed may have left others."""
+    return sorted(note.parent for note in corpus.glob("*/song.json") if not note.parent.name.startswith("."))
 
 
 def write_recorded(output: Path, folder: Path) -> None:

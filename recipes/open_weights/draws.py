@@ -23,7 +23,7 @@ _SHARES = {
     "vocals": {"recorded": 0.5, "rendered": 0.5},
     "drums": {"recorded": 0.2, "rendered": 0.8},
     "bass": {"recorded": 0.1, "rendered": 0.45, "patches": 0.45},
-    "other": {"recorded": 0.1, "rendered": 0.5, "guitar": 0.15, "patches": 0.25},
+    "other": {"recorded": 0.1, "rendered": 0.58, "guitar": 0.18, "patches": 0.14},
 }
 _HOLDS_BASS = "holds bass"  # a kind of its own, of which nothing is drawn as long as there are others
 _NO_SONGS = ("guitar", "patches")  # kinds whose stems are those of no band

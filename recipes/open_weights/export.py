@@ -75,7 +75,10 @@ def card(nets: Nets, gains: dict[str, float], dtype: str, folder: Path, notes: s
     sums = (folder / "SHA256SUMS").read_text()
     parameters = sum(leaf.size for leaf in jax.tree.leaves(nets.variables[0]["params"])) / 1e6
     made = ", ".join(f"{name} {gain:g}" for name, gain in gains.items())
-    averaged = f" The average of {facts['averaged']} models." if "averaged" in facts else ""
+    averages = [
+        f"{n} of {f['averaged']}" for n, f in zip(STEMS, nets.metadata, strict=True) if "averaged" in f
+    ]
+    averaged = f" Averages of models: {', '.join(averages)}." if averages else ""
     return f"""# umx-open
 
 Version {facts["version"]} · {", ".join(STEMS)} · {config.sample_rate / 1000:g} kHz stereo · licence: {facts["licence"]}

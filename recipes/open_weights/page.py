@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from recipes.open_weights.corpus import STEMS
+from recipes.open_weights.corpus import STEMS, finished_songs
 
 __all__ = ["long_term_spectrum", "main"]
 
@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--count", type=int, default=12, help="songs, spread over the corpus")
     p.add_argument("--seconds", type=float, default=12.0)
     args = p.parse_args(argv)
-    songs = sorted(path.parent for path in args.corpus.glob("*/song.json"))
+    songs = finished_songs(args.corpus)
     if not songs:
         print(
             f"--corpus: expected songs that build has written in {args.corpus}, found none", file=sys.stderr

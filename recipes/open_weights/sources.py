@@ -74,7 +74,7 @@ ATTRIBUTIONS = (
         "CC BY 3.0",
         "a voice trained on singing, which sings melodies of the recipe",
     ),
-    ("datasets.synthetic and datasets.score", "MIT, our own", "notes, drums, bass, other, vocals"),
+    ("datasets.synthetic, datasets.score, our patches", "MIT, our own", "notes, drums, bass, other, vocals"),
 )  # fmt: skip
 
 
