@@ -8,7 +8,7 @@ from datasets.score import Note
 from datasets.sound import HOP, oscillate, shape_spectrum
 from recipes.open_weights.sources import RATE
 
-__all__ = ["bend", "synthesise", "unit"]
+__all__ = ["bend", "spread", "synthesise", "unit"]
 
 _HARMONICS = 360
 
@@ -89,7 +89,7 @@ def synthesise(notes: list[Note], seconds: float, rng: np.random.Generator) -> n
     if rng.random() < 0.15:  # a breath of noise
         noise = shape_spectrum(rng.normal(size=sound.shape[1]), lambda f: 1 / (1 + (f / 5000) ** 2), RATE)
         sound = sound + np.float32(10 ** rng.uniform(-3, -1.6)) * noise
-    sound = sound * _spread(course.level, sound.shape[1])
+    sound = sound * spread(course.level, sound.shape[1])
     if rng.random() < 0.45:
         gain, state = 10 ** float(rng.uniform(-0.2, 1.3)), rng.bit_generator.state
         for side in sound:
@@ -100,12 +100,13 @@ def synthesise(notes: list[Note], seconds: float, rng: np.random.Generator) -> n
     sound = unit(sound)
     if rng.random() < 0.5:
         tone = oscillate(course.f0, np.ones((course.f0.size, 1)), phases=np.zeros(1), sample_rate=RATE)
-        sub = unit(tone * _spread(course.level, tone.size))
+        sub = unit(tone * spread(course.level, tone.size))
         sound = sound + np.float32(10 ** rng.uniform(-0.5, 0.3)) * sub
     return sound[:, :length].astype(np.float32)
 
 
-def _spread(frames: np.ndarray, length: int) -> np.ndarray:
+def spread(frames: np.ndarray, length: int) -> np.ndarray:
+    """Values a frame as values a sample, float32."""
     return np.interp(np.arange(length) / HOP, np.arange(frames.size), frames).astype(np.float32)
 
 
@@ -190,12 +191,12 @@ def _subtract(course: _Course, patch: _Patch, rng: np.random.Generator) -> np.nd
 def _modulate(course: _Course, patch: _Patch, rng: np.random.Generator) -> np.ndarray:
     """Two operators, the second bending the phase of the first as far as the filter would have opened."""
     length = (course.f0.size - 1) * HOP
-    turns = 2 * np.pi * (np.cumsum(_spread(course.f0, length), dtype=np.float64) / RATE % 64)
+    turns = 2 * np.pi * (np.cumsum(spread(course.f0, length), dtype=np.float64) / RATE % 64)
     ratio = float(rng.choice([0.5, 1, 1, 1, 2, 2, 3, 4, 5, 7]))
     # Partials lie up to (index + 1) ratio f0: keep them below 9 kHz.
     most = 9000 / (ratio * course.f0) - 1
     index = np.clip(10 ** rng.uniform(-0.7, 0.6) * 2 ** np.minimum(course.move, 4), 0, np.maximum(most, 0))
-    carrier = turns + _spread(index, length) * np.sin(ratio * turns)
+    carrier = turns + spread(index, length) * np.sin(ratio * turns)
     sound = np.sin(carrier).astype(np.float32)
     return np.stack([sound, sound])
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from datasets.score import Note
 from datasets.sound import HOP, oscillate, shape_spectrum
-from recipes.open_weights.bass_synths import bend, unit
+from recipes.open_weights.bass_synths import bend, spread, unit
 from recipes.open_weights.patch_lines import draw_bass_line, draw_chords, draw_parts
 from recipes.open_weights.produce import draw_medium, produce
 from recipes.open_weights.sources import RATE
@@ -107,17 +107,15 @@ def play_patch(
     for voice in played:
         rng.bit_generator.state = hand  # one patch for all voices
         made = _modulated(voice, rng) if rng.random() < 0.15 else _filtered(voice, rng, low=low)
-        sound += unit(made) * np.interp(
-            np.arange(made.shape[1]) / HOP, np.arange(n_frames), voice.level
-        ).astype(np.float32)
+        sound += unit(made) * spread(voice.level, made.shape[1])
     if rng.random() < 0.2:
         noise = shape_spectrum(rng.normal(size=sound.shape[1]), lambda f: 1 / (1 + (f / 6000) ** 2), RATE)
         sound = sound + np.float32(10 ** rng.uniform(-3, -1.3)) * noise * np.abs(sound).max()
     sound = unit(_worn(sound, rng))
     if low and rng.random() < 0.4:
         tone = oscillate(played[0].f0, np.ones((n_frames, 1)), phases=np.zeros(1), sample_rate=RATE)
-        tone *= np.interp(np.arange(tone.size) / HOP, np.arange(n_frames), played[0].level).astype(np.float32)
-        sound = sound + np.float32(10 ** rng.uniform(-0.9, 0.3)) * unit(tone)
+        level = np.float32(10 ** rng.uniform(-0.9, 0.3))
+        sound = sound + level * unit(tone * spread(played[0].level, tone.size))
     return _pumped(sound[:, :length], rng).astype(np.float32)
 
 
@@ -257,14 +255,12 @@ def _response(freqs: np.ndarray, voice: _Voice, rng: np.random.Generator) -> np.
 
 def _modulated(voice: _Voice, rng: np.random.Generator) -> np.ndarray:
     """Two operators, the second bending the phase of the first."""
-    places = np.arange((voice.f0.size - 1) * HOP) / HOP
-    f0 = np.interp(places, np.arange(voice.f0.size), voice.f0)
-    turns = 2 * np.pi * (np.cumsum(f0) / RATE % 64)
+    length = (voice.f0.size - 1) * HOP
+    turns = 2 * np.pi * (np.cumsum(spread(voice.f0, length), dtype=np.float64) / RATE % 64)
     ratio = float(rng.choice([0.5, 1, 1, 1, 2, 2, 3, 4, 5, 7]))
     most = np.maximum(9000 / (ratio * voice.f0) - 1, 0)  # partials stay below 9 kHz
     index = np.clip(10 ** rng.uniform(-0.5, 0.8) * 2 ** np.clip(_movement(voice, rng), -4, 3), 0, most)
-    index = np.interp(places, np.arange(index.size), index)
-    sound = np.sin(turns + index * np.sin(ratio * turns)).astype(np.float32)
+    sound = np.sin(turns + spread(index, length) * np.sin(ratio * turns)).astype(np.float32)
     return np.stack([sound, sound])
 
 

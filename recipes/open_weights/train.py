@@ -170,7 +170,7 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{len({s.song for s in trained})} songs, validation on {', '.join(groups)}", flush=True)
     metadata = {
         "licence": "MIT",
-        "version": "5",
+        "version": "6",
         "sources": [f"{name} ({licence})" for name, licence, _ in ATTRIBUTIONS],
         "songs": len({stem.song for stem in trained}),
         "init": Path(args.init).name if args.init else "nothing",
