@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--songs", type=Path, help="folder of recorded songs in stems")
     p.add_argument("--rendered", type=int, default=700, help="how many songs to render")
     p.add_argument("--patches", type=int, default=500, help="how many songs of synthesiser patches to render")
-    p.add_argument("--seconds", type=float, default=35.0, help="length of a rendered song")
+    p.add_argument("--seconds", type=float, default=35.0, help="length of what is rendered")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--cache", type=Path, help="decode what is rendered there, for `train --follow`")
     p.add_argument("--workers", type=int, default=2)
