@@ -12,7 +12,6 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from recipes.open_weights import corpus, sources
@@ -50,13 +49,14 @@ def main(argv: list[str] | None = None) -> int:
     for file in sources.guitars():
         name = f"guitar_{file.parent.name.replace(' ', '_').lower()}"
         tasks.append((name, partial(corpus.write_guitar, args.output, file)))
+    kinds = {
+        "rendered": (args.rendered, partial(corpus.render_song, songs=args.songs)),
+        "patches": (args.patches, render_patches),
+    }
     for index in range(max(args.rendered, args.patches)):  # side by side, for those who train meanwhile
-        if index < args.rendered:
-            work = partial(_render, args.output, args.seed, index, args.seconds, args.songs, args.cache)
-            tasks.append((f"rendered_{index:05d}", work))
-        if index < args.patches:
-            work = partial(_render_patches, args.output, args.seed, index, args.seconds, args.cache)
-            tasks.append((f"patches_{index:05d}", work))
+        for kind, (count, render) in kinds.items():
+            if index < count:
+                tasks.append((f"{kind}_{index:05d}", partial(_render, render, kind, index, args)))
     tasks = [task for task in tasks if not (args.output / task[0]).exists()]
     failed = []
     # Fresh processes: a fork of one that has threads, as JAX has, may hang.
@@ -80,31 +80,14 @@ def _run(task: tuple[str, Callable[[], None]]) -> tuple[str, str | None]:
     return name, None
 
 
-def _render(
-    output: Path, seed: int, index: int, seconds: float, songs: Path | None, cache: Path | None
-) -> None:
-    stems, compression = corpus.render_song(seed, index, seconds, songs)
-    _keep(output, "rendered", seed, index, stems, compression, cache)
-
-
-def _render_patches(output: Path, seed: int, index: int, seconds: float, cache: Path | None) -> None:
-    stems, compression = render_patches(seed, index, seconds)
-    _keep(output, "patches", seed, index, stems, compression, cache)
-
-
-def _keep(
-    output: Path,
-    kind: str,
-    seed: int,
-    index: int,
-    stems: dict[str, np.ndarray],
-    compression: float,
-    cache: Path | None,
-) -> None:
+def _render(render: Callable, kind: str, index: int, args: argparse.Namespace) -> None:
+    stems, compression = render(args.seed, index, args.seconds)
     name = f"{kind}_{index:05d}"
-    corpus.write_song(output, name, stems, compression, {"kind": kind, "seed": seed, "index": index})
-    if cache is not None:
-        decode(output / name, cache)
+    corpus.write_song(
+        args.output, name, stems, compression, {"kind": kind, "seed": args.seed, "index": index}
+    )
+    if args.cache is not None:
+        decode(args.output / name, args.cache)
 
 
 if __name__ == "__main__":
