@@ -75,6 +75,8 @@ def card(nets: Nets, gains: dict[str, float], dtype: str, folder: Path, notes: s
     sums = (folder / "SHA256SUMS").read_text()
     parameters = sum(leaf.size for leaf in jax.tree.leaves(nets.variables[0]["params"])) / 1e6
     made = ", ".join(f"{name} {gain:g}" for name, gain in gains.items())
+    chosen = any(gain != 1 for gain in gains.values())
+    gained = f"the masks' gains were chosen on them ({made})" if chosen else "the masks' gains are left at 1"
     averages = [
         f"{n} of {f['averaged']}" for n, f in zip(STEMS, nets.metadata, strict=True) if "averaged" in f
     ]
@@ -99,7 +101,7 @@ them.
 {rows}
 
 No MUSDB18, nothing scraped, and none of these sounds is in the weights' files. The song rubidium and every thirtieth
-rendered song were held back to choose by; the masks' gains were chosen on them ({made}).
+rendered song were held back to choose by; {gained}.
 
 ## What to expect
 
