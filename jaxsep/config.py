@@ -204,7 +204,7 @@ class TrainingConfig(_JsonRoundTrip):
         frame_step: the loss is taken over every so many-th frame. Neighbouring frames share three quarters of
             their samples, so 2 costs little accuracy and saves a quarter of the time; the LSTM hears all frames.
         filtered: weight, 0 to 1, of the error of the stems that the nets' magnitudes filter out of the mixture; what
-            is left is that of each net's magnitudes. Above 0 it wants a net for each source.
+            is left is that of each net's magnitudes. A source that has no net is filtered by its true magnitudes.
         optimizer: "adam", as open-unmix, or "muon".
 
     Example:

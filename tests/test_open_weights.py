@@ -369,10 +369,12 @@ def test_an_accelerator_makes_the_same_batches(stems):
             as_they_were += exact and bool(sounds)
             if exact:
                 np.testing.assert_allclose(other.stems[place], mine.stems[place], atol=1e-5 * scale)
-            # By eight samples, or by soxr, which hears nothing before the start: alike below 8 kHz.
+            # By eight samples, or by soxr, which hears nothing before the start: alike below 8 kHz, whereto a stage
+            # that bends brings what is not alike above it.
+            bent = any(sound.drive > 0 for sound in sounds)
             window = np.hanning(RATE // 2)
             both = [np.fft.rfft(window * sound[place])[:, :4000] for sound in (mine.stems, other.stems)]
-            assert np.linalg.norm(both[1] - both[0]) <= 0.01 * np.linalg.norm(both[0])
+            assert np.linalg.norm(both[1] - both[0]) <= (0.03 if bent else 0.01) * np.linalg.norm(both[0])
         assert as_they_were > 20
     with pytest.raises(ValueError, match="expected at most 2,147,483,647 samples"):
         DeviceMixer(stems, room=2**31, **sizes)
@@ -586,6 +588,27 @@ def test_trains_resumes_calibrates_exports_and_separates(built, tmp_path, capsys
     assert "ended for minutes after step 1" in said and "ended for steps after step 2" in said
     lines = (run / "validation.jsonl").read_text().splitlines()
     assert [set(json.loads(line)["recorded_rubidium"]) for line in lines] == [set(STEMS)] * 3
+
+    further = [
+        "--output",
+        str(tmp_path / "further"),
+        "--init",
+        str(run / "last"),
+        "--targets",
+        "other",
+        "vocals",
+    ]
+    assert train.main([*toy, *further]) == 0
+    for name in STEMS:
+        before, after = (
+            load_weights(tmp_path / folder / "last", name).variables for folder in ("run", "further")
+        )
+        same = jax.tree.map(np.array_equal, before["params"], after["params"])
+        assert all(jax.tree.leaves(same)) == (name in ("drums", "bass"))
+    assert saved_targets(tmp_path / "further" / "model") == ["other", "vocals"]
+    capsys.readouterr()
+    assert train.main([*toy, "--targets", "vocals"]) == 2
+    assert "--targets: expected all of them, or --init" in capsys.readouterr().err
 
     places = ["--corpus", str(built), "--cache", str(tmp_path / "cache"), "--model", str(run / "last")]
     assert calibrate.main([*places, "--output", str(run / "gains.json"), "--excerpts", "1"]) == 0

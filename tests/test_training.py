@@ -154,15 +154,32 @@ def test_the_filtered_loss_is_that_of_the_stems(stems):
     stems = stems[:, :3]
     _, apart = step(fresh(3), stems, **ALL)
     _, both = step(fresh(3), stems, filtered=0.25, **ALL)
+    behind = error_behind_the_filter(stems, (0, 1, 2))
+    np.testing.assert_allclose(both, 0.75 * np.asarray(apart) + 0.25 * behind, rtol=1e-4)  # sums in float32
+
+
+@pytest.mark.parametrize("augment", [None, lambda spectrograms, key: spectrograms])
+def test_a_source_without_a_net_is_filtered_by_its_truth(stems, augment):
+    some = ALL | {"targets": (2, 0), "rates": ALL["rates"][:2], "augment": augment}
+    _, apart = step(fresh(), stems, **some)
+    _, both = step(fresh(), stems, filtered=0.25, **some)
+    behind = error_behind_the_filter(stems, (2, 0))
+    np.testing.assert_allclose(both, 0.75 * np.asarray(apart) + 0.25 * behind, rtol=1e-4)  # sums in float32
+
+
+def error_behind_the_filter(stems, targets):
     spectrograms = np.moveaxis(np.asarray(stft(stems, n_fft=64, hop_length=16, center=False)), 1, 0)
     mixture = spectrograms.sum(axis=0)
-    variables = [training.unstack(training.kept_variables(fresh(3)), index) for index in range(3)]
+    variables = training.kept_variables(fresh(len(targets)))
     magnitude, key = jnp.abs(mixture), jax.random.key(1)
-    nets = [openunmix.apply_train(one, magnitude, CONFIG, key=key, dropout=0.0)[0] for one in variables]
-    power = np.array(nets, np.float64) ** 2
+    power = np.abs(spectrograms).astype(np.float64) ** 2
+    for index, target in enumerate(targets):
+        net = training.unstack(variables, index)
+        power[target] = np.square(
+            openunmix.apply_train(net, magnitude, CONFIG, key=key, dropout=0.0)[0], dtype=np.float64
+        )
     error = power / (power.sum(axis=0) + 1e-10) * mixture - spectrograms
-    behind = (np.abs(error) ** 2).mean(axis=(1, 2, 3, 4))
-    np.testing.assert_allclose(both, 0.75 * np.asarray(apart) + 0.25 * behind, rtol=1e-4)  # sums in float32
+    return (np.abs(error) ** 2).mean(axis=(1, 2, 3, 4))[list(targets)]
 
 
 def test_nets_learn_to_share_the_mixture_out(stems):
@@ -258,7 +275,10 @@ def test_half_products_are_near(stems):
         ({"stems": np.zeros((3, 2, 400), np.float32)}, r"stems: expected \(batch, source, channel, time\)"),
         ({"weight": np.ones((3, 1), np.float32)}, r"weight: expected shape \(3, 4\), got \(3, 1\)"),
         ({"rates": np.ones(3, np.float32)}, r"learning_rate: expected shape \(2,\), got \(3,\)"),
-        ({"filtered": 0.5}, "filtered: expected a target for each of 4 sources"),
+        (
+            {"filtered": 0.5, "targets": (1, 1)},
+            r"filtered: expected each source at most once, got targets \(1, 1\)",
+        ),
         ({"accumulate": 2}, "accumulate: expected a divisor of the batch of 3, got 2"),
     ],
 )

@@ -71,7 +71,8 @@ def train_step(
 
     ``S`` are the spectrograms of a target, ``X`` those of the mixture, ``V`` the magnitudes that the net finds in
     ``|X|``. The first term is open-unmix's loss, of each net alone. The second, weighed by ``filtered``, is the
-    error of the stems behind a Wiener filter: the nets learn to share the mixture out among them.
+    error of the stems behind a Wiener filter: the nets learn to share the mixture out among them. There a source
+    that no net is to find has its true magnitudes.
 
     Args:
         state: donated: its buffers are reused and it must not be used again.
@@ -90,7 +91,7 @@ def train_step(
             other; gradients are averaged.
         bf16: multiply in bfloat16 in the large products.
         frame_step: the loss is taken over every ``frame_step``-th frame.
-        filtered: weight of the second term, 0 to 1; the first has what is left. It wants a target for each source.
+        filtered: weight of the second term, 0 to 1; the first has what is left.
 
     Returns:
         The next state, and each target's loss and norm of the gradient.
@@ -101,11 +102,12 @@ def train_step(
     _check(state, batch, learning_rate, targets, accumulate, filtered)
     # No frame of a training excerpt is centred, so that none sees padding.
     stems, weight = _changed(batch), batch.weight[:, jnp.asarray(targets)]
+    rest = [source for source in range(stems.shape[1]) if source not in targets] if filtered else []
     keys = jax.random.split(jax.random.fold_in(key, state.step), accumulate)
 
     def part(batch_stats: Any, index: int | Array, stems: Array, weight: Array) -> tuple[Any, Any, Array]:
         key_augment, key_dropout = jax.random.split(keys[index])
-        mixture, truth = _spectra(stems, targets, config, augment, key_augment)
+        mixture, truth = _spectra(stems, (*targets, *rest), config, augment, key_augment)
         magnitude = jnp.abs(mixture)
 
         def net(params: Any, batch_stats: Any, key: Array) -> tuple[Array, Any]:
@@ -194,19 +196,19 @@ def _changed(batch: Batch) -> Float[Array, "batch source channel time"]:
 
 
 def _spectra(
-    stems: Array, targets: tuple[int, ...], config: OpenUnmixConfig, augment: Augment | None, key: Array
-) -> tuple[Complex[Array, "batch frame channel freq"], Complex[Array, "target batch frame channel freq"]]:
-    """Those of the mixture and of the targets."""
+    stems: Array, wanted: tuple[int, ...], config: OpenUnmixConfig, augment: Augment | None, key: Array
+) -> tuple[Complex[Array, "batch frame channel freq"], Complex[Array, "source batch frame channel freq"]]:
+    """Those of the mixture and of the sources that are wanted."""
     transform = partial(frame_spectra, n_fft=config.n_fft, hop_length=config.hop_length)
     if augment is None:
-        # The transform is linear: that of the sum and those of the targets are all there is to do, and one for all
+        # The transform is linear: that of the sum and those of the wanted are all there is to do, and one for all
         # of them: from jaxlib 0.11 on, two beside each other may wait for each other for ever on a CPU.
-        wanted = [stems.sum(axis=1, keepdims=True), stems[:, jnp.asarray(targets)]]
-        spectra = transform(jnp.concatenate(wanted, axis=1))
+        heard = [stems.sum(axis=1, keepdims=True), stems[:, jnp.asarray(wanted)]]
+        spectra = transform(jnp.concatenate(heard, axis=1))
         mixture, sources = spectra[:, 0], spectra[:, 1:]
     else:
         spectra = augment(transform(stems), key)
-        mixture, sources = spectra.sum(axis=1), spectra[:, jnp.asarray(targets)]
+        mixture, sources = spectra.sum(axis=1), spectra[:, jnp.asarray(wanted)]
     return jnp.transpose(mixture, (0, 2, 1, 3)), jnp.transpose(sources, (1, 0, 3, 2, 4))
 
 
@@ -229,15 +231,20 @@ def _joint_gradients(
     batch_stats: Any,
     keys: Array,
     mixture: Complex[Array, "batch frame channel freq"],
-    truth: Complex[Array, "target batch frame channel freq"],
+    truth: Complex[Array, "source batch frame channel freq"],
     weight: Float[Array, "batch target"],
     filtered: float,
 ) -> tuple[Any, Any, Array]:
-    """All nets' new statistics, gradients and losses, where each hears what the others claim."""
+    """All nets' new statistics, gradients and losses, where each hears what the others claim.
+
+    In ``truth`` sources that have no net come after those that have.
+    """
+    truth, rest = truth[: len(keys)], truth[len(keys) :]
+    rest = jnp.sum(rest.real**2 + rest.imag**2, axis=0, keepdims=True)
 
     def loss_of(params: Any) -> tuple[Array, tuple[Array, Any]]:
         estimate, updated = _for_each_target(net, params, batch_stats, keys)
-        losses = jnp.mean(_error(estimate, mixture, truth, filtered) * weight.T, axis=1)
+        losses = jnp.mean(_error(estimate, mixture, truth, rest, filtered) * weight.T, axis=1)
         return losses.sum(), (losses, updated)
 
     (_, (losses, updated)), gradient = jax.value_and_grad(loss_of, has_aux=True)(params)
@@ -248,6 +255,7 @@ def _error(
     estimate: Float[Array, "target batch frame channel freq"],
     mixture: Complex[Array, "batch frame channel freq"],
     truth: Complex[Array, "target batch frame channel freq"],
+    rest: Float[Array, "1 batch frame channel freq"],
     filtered: float,
 ) -> Float[Array, "target batch"]:
     """Mean squared error of the magnitudes, and of the stems that they filter out of the mixture."""
@@ -257,7 +265,7 @@ def _error(
     mixture = mixture[None]
     along = mixture.real * truth.real + mixture.imag * truth.imag
     power = mixture.real**2 + mixture.imag**2
-    gain = estimate**2 / (jnp.sum(estimate**2, axis=0, keepdims=True) + _SILENCE)
+    gain = estimate**2 / (jnp.sum(estimate**2, axis=0, keepdims=True) + rest + _SILENCE)
     behind = jnp.mean(gain * (gain * power - 2.0 * along) + magnitude**2, axis=(2, 3, 4))
     return (1.0 - filtered) * error + filtered * behind
 
@@ -319,8 +327,5 @@ def _check(
         raise ValueError(
             f"accumulate: expected a divisor of the batch of {len(batch.stems)}, got {accumulate}"
         )
-    n_sources = batch.stems.shape[1]
-    if filtered and sorted(targets) != list(range(n_sources)):
-        raise ValueError(
-            f"filtered: expected a target for each of {n_sources} sources, got targets {targets}"
-        )
+    if filtered and len(set(targets)) < len(targets):
+        raise ValueError(f"filtered: expected each source at most once, got targets {targets}")

@@ -81,7 +81,7 @@ class DeviceMixer(Mixer):
 
     def _slots(self, draw: Draw, source: int) -> _Slots:
         n = len(draw.level)
-        size = n + max(n // 4, 1)
+        size = n + max(n // 2, 1)
         slots = _Slots(
             np.full(size, _MARGIN, np.int32), np.zeros(size, np.int32), *np.zeros((2, size), np.float32),
             np.zeros((size, 2, 2), np.float32), np.zeros(size, np.int32),

@@ -65,7 +65,7 @@ def render_patches(seed: int, index: int, seconds: float) -> tuple[dict[str, np.
 
 def _wall(seconds: float, rng: np.random.Generator) -> np.ndarray:
     """One patch, or a wall of them that a voice has to be heard through: chords held, piled up, bent together."""
-    if rng.random() < 0.45:
+    if rng.random() < 0.3:
         return play_patch(draw_parts(rng, seconds), seconds, rng, low=False)
     layers = []
     for _ in range(int(rng.integers(1, 5))):
@@ -134,8 +134,10 @@ def _draw_keys(rng: np.random.Generator) -> _Keys:
 
     attack = between(0.002, 0.02) if rng.random() < 0.7 else between(0.02, 0.8)
     sustain = float(rng.uniform(0.6, 1)) if rng.random() < 0.65 else float(rng.uniform(0, 0.6))
+    # Most keyboards neither glide nor shake: what does is likely to be sung.
+    glide = between(0.001, 0.1) if rng.random() < 0.35 else 0.001
     vibrato = between(0.02, 0.4) if rng.random() < 0.2 else 0.0
-    return _Keys(attack, between(0.06, 3), sustain, between(0.01, 0.4), between(0.001, 0.1), vibrato)
+    return _Keys(attack, between(0.06, 3), sustain, between(0.01, 0.4), glide, vibrato)
 
 
 def _follow(notes: list[Note], keys: _Keys, n_frames: int, rng: np.random.Generator) -> _Voice:

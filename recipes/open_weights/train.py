@@ -53,6 +53,14 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--resume", action="store_true")
     p.add_argument("--init", help="model to start from: a folder, or umx-open for the packaged one")
     p.add_argument(
+        "--targets",
+        nargs="+",
+        choices=STEMS,
+        default=STEMS,
+        metavar="TARGET",
+        help="train these of its nets and leave the others as they are (default: all)",
+    )
+    p.add_argument(
         "--hidden-size",
         type=int,
         help=f"of fresh nets, {HIDDEN_SIZE} if left out; a model to start from is made as wide",
@@ -164,6 +172,8 @@ def main(argv: list[str] | None = None) -> int:
             make = partial(DeviceMixer, room=round(3600 * RATE * (args.follow or 0)))
         mixer = make(trained, batch_size=args.batch_size, seconds=args.seconds, follow=follow)
         config, variables = initial(args, mixer)
+        if not args.init and set(args.targets) < set(STEMS):
+            raise ValueError("--targets: expected all of them, or --init with a model that has the others")
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -176,29 +186,43 @@ def main(argv: list[str] | None = None) -> int:
         "init": Path(args.init).name if args.init else "nothing",
     }
     log = args.output / "validation.jsonl"
+    targets = tuple(name for name in STEMS if name in args.targets)
+    places = np.array([STEMS.index(name) for name in targets])
 
-    def score(variables: Any) -> list[float]:
-        scores = validate(variables, groups, config)
+    def complete(trained: Any) -> Any:
+        """All four nets: those that are trained, and the others as they were."""
+
+        def put(all_of_them: np.ndarray, some: Any) -> np.ndarray:
+            together = np.array(all_of_them)
+            together[places] = some
+            return together
+
+        kept = {name: trained[name] for name in ("params", "batch_stats")}
+        return jax.tree.map(put, variables, kept)
+
+    def score(trained: Any) -> list[float]:
+        scores = validate(complete(trained), groups, config)
         rounded = {name: {t: round(v, 2) for t, v in row.items()} for name, row in scores.items()}
         print(f"\nvalidation, dB: {rounded}", flush=True)
         with log.open("a") as file:
             file.write(json.dumps(rounded) + "\n")
-        table = np.array([[row[name] for name in STEMS] for row in scores.values()])
+        table = np.array([[row[name] for name in targets] for row in scores.values()])
         return [float(-np.nan_to_num(np.nanmean(column), nan=0.0)) for column in table.T]
 
+    begin = jax.tree.map(lambda leaf: np.asarray(leaf)[places], variables)
     args.output.mkdir(parents=True, exist_ok=True)
     if args.init and not args.resume:
-        score(variables)  # where it starts from
+        score(begin)  # where it starts from
     try:
         result = training.fit(
             mixer,
             config,
             settings(args),
-            targets=STEMS,
+            targets=targets,
             sources=STEMS,
             output=args.output / "model",
             validate=score,
-            variables=variables,
+            variables=begin,
             schedule=lambda step: warmup_stable_decay(step, steps=args.steps, peak=args.learning_rate),
             augment=equalise,
             resume=args.resume,
@@ -216,9 +240,10 @@ def main(argv: list[str] | None = None) -> int:
     except (FloatingPointError, OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
-    # The average after the last step; `model` holds the best of each target.
+    # The average after the last step; `model` holds the best of each target that was trained.
+    ended = complete(result.variables)
     for index, name in enumerate(STEMS):
-        last = training.unstack(result.variables, index)
+        last = training.unstack(ended, index)
         save_weights(args.output / "last", name, last, config, metadata=metadata)
     score(result.variables)
     print(f"ended for {result.reason} after step {result.history.step}", flush=True)
