@@ -1,8 +1,10 @@
 """Reads the four nets of a model as training wants them, and scales their masks."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from jaxsep.config import OpenUnmixConfig
@@ -10,7 +12,7 @@ from jaxsep.io import zoo
 from jaxsep.io.checkpoint import load_weights
 from recipes.open_weights.corpus import STEMS
 
-__all__ = ["Nets", "load_nets", "with_gain"]
+__all__ = ["Nets", "load_nets", "replaced", "with_gain"]
 
 
 class Nets(NamedTuple):
@@ -36,6 +38,17 @@ def load_nets(model: str | Path) -> Nets:
     plain = [with_gain(one.variables, 1 / one.metadata.get("gain", 1.0)) for one in loaded]
     metadata = [{key: fact for key, fact in one.metadata.items() if key != "gain"} for one in loaded]
     return Nets(loaded[0].config, plain, metadata)
+
+
+def replaced(variables: Any, places: Sequence[int], trained: Any) -> dict[str, Any]:
+    """Stacked ``{"params", "batch_stats"}`` with other nets, stacked too, at some of the places."""
+
+    def put(everything: Any, some: Any) -> np.ndarray:
+        together = np.array(everything)
+        together[list(places)] = some
+        return together
+
+    return {name: jax.tree.map(put, variables[name], trained[name]) for name in ("params", "batch_stats")}
 
 
 def with_gain(variables: dict[str, Any], gain: float) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from recipes.open_weights.cache import Follower, Stem, open_corpus
 from recipes.open_weights.corpus import STEMS, is_held_back
 from recipes.open_weights.device_mixer import DeviceMixer
 from recipes.open_weights.mixer import Mixer
-from recipes.open_weights.nets import load_nets
+from recipes.open_weights.nets import load_nets, replaced
 from recipes.open_weights.sources import ATTRIBUTIONS, RATE
 from recipes.open_weights.validate import excerpts_of, validate
 from recipes.open_weights.widen import widen
@@ -163,6 +163,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     memory.keep()
     try:
+        if not args.init and set(args.targets) < set(STEMS):
+            raise ValueError("--targets: expected all of them, or --init with a model that has the others")
         cache = args.cache or args.corpus.with_name(args.corpus.name + "-cache")
         stems = open_corpus(args.corpus, cache)
         trained, groups = split(stems)
@@ -172,8 +174,6 @@ def main(argv: list[str] | None = None) -> int:
             make = partial(DeviceMixer, room=round(3600 * RATE * (args.follow or 0)))
         mixer = make(trained, batch_size=args.batch_size, seconds=args.seconds, follow=follow)
         config, variables = initial(args, mixer)
-        if not args.init and set(args.targets) < set(STEMS):
-            raise ValueError("--targets: expected all of them, or --init with a model that has the others")
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -187,21 +187,10 @@ def main(argv: list[str] | None = None) -> int:
     }
     log = args.output / "validation.jsonl"
     targets = tuple(name for name in STEMS if name in args.targets)
-    places = np.array([STEMS.index(name) for name in targets])
-
-    def complete(trained: Any) -> Any:
-        """All four nets: those that are trained, and the others as they were."""
-
-        def put(all_of_them: np.ndarray, some: Any) -> np.ndarray:
-            together = np.array(all_of_them)
-            together[places] = some
-            return together
-
-        kept = {name: trained[name] for name in ("params", "batch_stats")}
-        return jax.tree.map(put, variables, kept)
+    places = [STEMS.index(name) for name in targets]
 
     def score(trained: Any) -> list[float]:
-        scores = validate(complete(trained), groups, config)
+        scores = validate(replaced(variables, places, trained), groups, config)
         rounded = {name: {t: round(v, 2) for t, v in row.items()} for name, row in scores.items()}
         print(f"\nvalidation, dB: {rounded}", flush=True)
         with log.open("a") as file:
@@ -241,7 +230,7 @@ def main(argv: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     # The average after the last step; `model` holds the best of each target that was trained.
-    ended = complete(result.variables)
+    ended = replaced(variables, places, result.variables)
     for index, name in enumerate(STEMS):
         last = training.unstack(ended, index)
         save_weights(args.output / "last", name, last, config, metadata=metadata)
