@@ -1,6 +1,7 @@
 """The recipe of the packaged weights, from sounds to a model that separates, at toy size and without its sources."""
 
 import io
+import itertools
 import json
 import os
 import shutil
@@ -40,6 +41,7 @@ from recipes.open_weights import (
     page,
     patches,
     produce,
+    singers,
     sources,
     sung_scores,
     syllables,
@@ -90,7 +92,7 @@ def songs(nothing_installed, tmp_path_factory):
 
 
 def _build(folder, songs):
-    return f"--output {folder} --songs {songs} --rendered 2 --patches 1 --seconds 3 --workers 1".split()
+    return f"--output {folder} --songs {songs} --rendered 2 --patches 1 --singers 1 --seconds 3 --workers 1".split()
 
 
 @pytest.fixture(scope="module")
@@ -116,10 +118,12 @@ def test_the_corpus_holds_what_was_asked_for(built, capfd):
         "recorded_hydrogen",
         "recorded_rubidium",
         *(f"rendered_{n:05d}" for n in range(2)),
+        "singers_00000",
     ]
     note = json.loads((built / "recorded_hydrogen" / "song.json").read_text())
     assert note["bass_in_other"]
     assert sorted(path.stem for path in (built / "patches_00000").glob("*.ogg")) == ["bass", "other"]
+    assert [path.stem for path in (built / "singers_00000").glob("*.ogg")] == ["vocals"]
     for file in built.glob("*/*.ogg"):
         sound, rate = soundfile.read(file)
         assert rate == RATE
@@ -167,6 +171,26 @@ def test_patches_are_a_function_of_seed_and_number():
         assert 0.02 < sound.std() < 0.2 and np.abs(sound).max() <= 0.9001
 
 
+def test_singers_are_a_function_of_seed_and_number(nothing_installed):
+    first, again, other = (singers.render_singers(3, n, 12.0) for n in (1, 1, 2))
+    assert first[1] == again[1] and list(first[0]) == ["vocals"]
+    sound = first[0]["vocals"]
+    assert sound.shape == (2, 12 * RATE) and sound.dtype == np.float32
+    np.testing.assert_array_equal(sound, again[0]["vocals"])
+    assert not np.array_equal(sound, other[0]["vocals"])
+    assert 0.01 < sound.std() < 0.2 and np.abs(sound).max() <= 0.9001
+
+
+@given(seed=st.integers(0, 10_000))
+@settings(deadline=None)
+def test_phrases_are_one_after_the_other(seed):
+    phrases = singers.draw_phrases(np.random.default_rng(seed), 6.0)
+    notes = [note for phrase in phrases for note in phrase]
+    assert all(phrases) and all(0.1 <= note.duration <= 4 and 30 < note.pitch < 90 for note in notes)
+    assert all(a.start + a.duration <= b.start + 1e-9 for a, b in itertools.pairwise(notes))
+    assert not notes or notes[-1].start + notes[-1].duration <= 6.0
+
+
 @given(seed=st.integers(0, 10_000), low=st.booleans())
 @settings(max_examples=25, deadline=None)
 def test_any_patch_is_sound_of_the_length_asked_for(seed, low):
@@ -180,11 +204,11 @@ def test_any_patch_is_sound_of_the_length_asked_for(seed, low):
     assert bool(np.abs(sound).max() > 0.01) == bool(pitches)
 
 
-def test_patches_are_stems_of_no_band(stems):
+def test_patches_and_singers_are_stems_of_no_band(stems):
     drawer = Mixer(stems, batch_size=24, seconds=0.5)._drawer
     kinds = {sound.stem.kind for step in range(4) for sound in drawer(0, step).first.values()}
-    assert "patches" in kinds
-    assert "patches" not in drawer._songs
+    assert kinds >= {"patches", "singers"}
+    assert not drawer._songs.keys() & {"patches", "singers"}
 
 
 def test_what_is_missing_is_named(nothing_installed):

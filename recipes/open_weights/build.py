@@ -1,7 +1,7 @@
-"""Builds the corpus: recorded songs and guitars, rendered songs, patches. Stopped and started again, it goes on.
+"""Builds the corpus: recorded songs and guitars, rendered songs, patches, singers. Started again, it goes on.
 
 sh recipes/open_weights/install.sh
-python -m recipes.open_weights.build --output corpus --songs everything-is-free --rendered 700 --patches 500
+python -m recipes.open_weights.build --output corpus --songs everything-is-free --workers 2
 """
 
 import argparse
@@ -17,6 +17,7 @@ from tqdm import tqdm
 from recipes.open_weights import corpus, sources
 from recipes.open_weights.cache import decode
 from recipes.open_weights.patches import render_patches
+from recipes.open_weights.singers import render_singers
 
 __all__ = ["main"]
 
@@ -28,6 +29,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--songs", type=Path, help="folder of recorded songs in stems")
     p.add_argument("--rendered", type=int, default=700, help="how many songs to render")
     p.add_argument("--patches", type=int, default=500, help="how many songs of synthesiser patches to render")
+    p.add_argument("--singers", type=int, default=300, help="how many songs of singers alone to render")
     p.add_argument("--seconds", type=float, default=35.0, help="length of what is rendered")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--cache", type=Path, help="decode what is rendered there, for `train --follow`")
@@ -52,8 +54,11 @@ def main(argv: list[str] | None = None) -> int:
     kinds = {
         "rendered": (args.rendered, partial(corpus.render_song, songs=args.songs)),
         "patches": (args.patches, render_patches),
+        "singers": (args.singers, render_singers),
     }
-    for index in range(max(args.rendered, args.patches)):  # side by side, for those who train meanwhile
+    for index in range(
+        max(count for count, _ in kinds.values())
+    ):  # side by side, for those who train meanwhile
         for kind, (count, render) in kinds.items():
             if index < count:
                 tasks.append((f"{kind}_{index:05d}", partial(_render, render, kind, index, args)))

@@ -20,7 +20,7 @@ BLOCK = 22_050  # samples over which a stem's activity is measured, half a secon
 class Stem(NamedTuple):
     """One stem of one song."""
 
-    kind: str  # "recorded", "rendered", "guitar", "patches"
+    kind: str  # "recorded", "rendered", "guitar", "patches", "singers"
     song: str
     name: str  # one of STEMS
     audio: np.ndarray  # (2, time) int16, on disk

@@ -20,16 +20,16 @@ SPEED_STEP = 2.0**-14  # speeds are multiples of it, so that places in a sound c
 
 # How often a stem comes from which kind of song.
 _SHARES = {
-    "vocals": {"recorded": 0.5, "rendered": 0.5},
+    "vocals": {"recorded": 0.3, "rendered": 0.4, "singers": 0.3},
     "drums": {"recorded": 0.2, "rendered": 0.8},
     "bass": {"recorded": 0.1, "rendered": 0.45, "patches": 0.45},
     "other": {"recorded": 0.1, "rendered": 0.42, "guitar": 0.16, "patches": 0.32},
 }
 _HOLDS_BASS = "holds bass"  # a kind of its own, of which nothing is drawn as long as there are others
-_NO_SONGS = ("guitar", "patches")  # kinds whose stems are those of no band
+_NO_SONGS = ("guitar", "patches", "singers")  # kinds whose stems are those of no band
 _COHERENT = 0.3  # share of excerpts whose stems come from one place of one song
 _SILENT = {"vocals": 0.14, "drums": 0.1, "bass": 0.12, "other": 0.08}
-_SECOND = {"vocals": 0.15, "drums": 0.08, "bass": 0.0, "other": 0.5}  # another of its kind beneath it
+_SECOND = {"vocals": 0.15, "drums": 0.08, "bass": 0.0, "other": 0.35}  # another of its kind beneath it
 _DRIVEN = {"vocals": 0.05, "drums": 0.08, "bass": 0.35, "other": 0.12}  # bent, so that it has other overtones
 _GAINS = (-10.0, 6.0)  # dB, of a stem against the others
 _LEVELS = (-32.0, -11.0)  # dB, RMS of a mixture

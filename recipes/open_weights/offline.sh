@@ -27,7 +27,7 @@ export PYTHONPATH="$PWD:$WORK/site${PYTHONPATH:+:$PYTHONPATH}"
 
 # A session of its own, so that it and its workers can be ended together.
 JAX_PLATFORMS=cpu OMP_NUM_THREADS=1 setsid nice -n 10 "$PYTHON" -m recipes.open_weights.build --output "$WORK/corpus" \
-    --rendered "$SONGS" --patches "$SONGS" --workers "$WORKERS" --cache "$WORK/cache" >"$out/build.log" 2>&1 &
+    --rendered "$SONGS" --patches "$SONGS" --singers "$SONGS" --workers "$WORKERS" --cache "$WORK/cache" >"$out/build.log" 2>&1 &
 builder=$!
 trap 'kill -- -"$builder" 2>/dev/null || true' EXIT
 songs() { find "$WORK/corpus" -path '*/rendered_*/song.json' | wc -l; }
