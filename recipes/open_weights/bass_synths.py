@@ -91,10 +91,8 @@ def synthesise(notes: list[Note], seconds: float, rng: np.random.Generator) -> n
         sound = sound + np.float32(10 ** rng.uniform(-3, -1.6)) * noise
     sound = sound * spread(course.level, sound.shape[1])
     if rng.random() < 0.45:
-        gain, state = 10 ** float(rng.uniform(-0.2, 1.3)), rng.bit_generator.state
-        for side in sound:
-            rng.bit_generator.state = state  # both sides through the same stage
-            side[:] = bend(side / np.float32(3 * sound.std() + 1e-9), gain, rng)
+        gain = 10 ** float(rng.uniform(-0.2, 1.3))
+        sound = bend(sound / np.float32(3 * sound.std() + 1e-9), gain, rng)
         corner = float(np.exp(rng.uniform(np.log(2500), np.log(14000))))
         sound = shape_spectrum(sound, lambda f: 1 / (1 + (f / corner) ** 4), RATE)
     sound = unit(sound)
@@ -202,7 +200,7 @@ def _modulate(course: _Course, patch: _Patch, rng: np.random.Generator) -> np.nd
 
 
 def bend(sound: np.ndarray, gain: float, rng: np.random.Generator) -> np.ndarray:
-    """A stage that distorts: soft, uneven, hard (fuzz) or folding."""
+    """A stage that distorts, the same one for both sides: soft, uneven, hard (fuzz) or folding."""
     kind, hot = rng.random(), np.float32(gain) * sound
     if kind < 0.45:
         return np.tanh(hot)

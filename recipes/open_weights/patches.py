@@ -269,11 +269,7 @@ def _modulated(voice: _Voice, rng: np.random.Generator) -> np.ndarray:
 def _worn(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A stage that distorts, few bits, a cabinet."""
     if rng.random() < 0.5:
-        gain, state = 10 ** float(rng.uniform(-0.3, 1.6)), rng.bit_generator.state
-        scale = np.float32(1 / (3 * sound.std() + 1e-9))
-        for side in sound:
-            rng.bit_generator.state = state  # both sides through the same stage
-            side[:] = bend(side * scale, gain, rng)
+        sound = bend(sound / np.float32(3 * sound.std() + 1e-9), 10 ** float(rng.uniform(-0.3, 1.6)), rng)
         corner = float(np.exp(rng.uniform(np.log(2000), np.log(15000))))
         sound = shape_spectrum(sound, lambda f: 1 / (1 + (f / corner) ** 4), RATE)
     if rng.random() < 0.07:

@@ -4,6 +4,8 @@ What a net takes for a voice is how it moves, not whose it is, if it has heard i
 effect and down every hall.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from datasets import voice
@@ -11,7 +13,7 @@ from datasets.score import Note
 from datasets.sound import add_at, band_pass, reverberate, shape_spectrum
 from recipes.open_weights.bass_synths import bend
 from recipes.open_weights.produce import draw_medium, normalise, produce
-from recipes.open_weights.singing import draw_singer, take
+from recipes.open_weights.singing import Singer, draw_singer, take
 from recipes.open_weights.sources import RATE, choose, speakers
 from recipes.open_weights.syllables import cut, spoken
 
@@ -66,37 +68,46 @@ def draw_phrases(rng: np.random.Generator, seconds: float) -> list[list[Note]]:
 
 
 def _sung(phrases: list[list[Note]], seconds: float, rng: np.random.Generator) -> np.ndarray:
-    """By one singer, or by two or three who have the same words, float32 (2, time)."""
+    """By one singer, or by two or three with the same throat, float32 (2, time)."""
     out = np.zeros((2, round(seconds * RATE)), np.float32)
     if not phrases:
         return out
-    syllables = []
-    if speakers() and rng.random() < 0.5:
-        name, clips = choose(rng, list(speakers().items()))
-        voices = [spoken(clips[n]) for n in rng.permutation(len(clips))[:_CLIPS]]
-        syllables = [syllable for one in voices if one for syllable in cut(one)]
-        singer = _widened(draw_singer("_m_" in name, rng), rng)
-    throat, words = _draw_throat(rng), int(rng.integers(2**31))
+    sing = _draw_singer(seconds, rng)
     for n in range(int(rng.choice([1, 2, 3], p=[0.65, 0.2, 0.15]))):
         apart = 0.0 if n == 0 else float(rng.choice([0, 0, 3, 4, 7, 12, -12])) + float(rng.normal(0, 0.1))
         late = abs(float(rng.normal(0, 0.02))) * (n > 0)
         line = [
             [note._replace(pitch=note.pitch + apart, start=note.start + late) for note in p] for p in phrases
         ]
-        if syllables:
-            sound = take(singer, syllables, line, seconds, words)
-        else:
-            sound = np.zeros(out.shape[1], np.float32)
-            for phrase in line:
-                sung = voice.sing(throat, phrase, sample_rate=RATE, rng=np.random.default_rng([words, n]))
-                add_at(sound, sung, phrase[0].start - 0.15, RATE)
         angle = np.pi / 4 if n == 0 else np.pi / 2 * float(rng.random())
         level = 1.0 if n == 0 else 10 ** float(rng.uniform(-0.6, 0))
-        out += np.float32(level) * np.outer([np.cos(angle), np.sin(angle)], sound).astype(np.float32)
+        out += np.float32(level) * np.outer([np.cos(angle), np.sin(angle)], sing(line, n)).astype(np.float32)
     return out
 
 
-def _widened(singer, rng: np.random.Generator):
+def _draw_singer(seconds: float, rng: np.random.Generator) -> Callable[[list[list[Note]], int], np.ndarray]:
+    """Somebody who sings phrases, take by take: float32 (time,)."""
+    syllables, speaker = [], None
+    if speakers() and rng.random() < 0.5:
+        name, clips = choose(rng, list(speakers().items()))
+        voices = [spoken(clips[n]) for n in rng.permutation(len(clips))[:_CLIPS]]
+        syllables = [syllable for one in voices if one for syllable in cut(one)]
+        speaker = _widened(draw_singer("_m_" in name, rng), rng)
+    throat, words = _draw_throat(rng), int(rng.integers(2**31))
+    if speaker and syllables:
+        return lambda phrases, number: take(speaker, syllables, phrases, seconds, words)
+
+    def sing(phrases: list[list[Note]], number: int) -> np.ndarray:
+        sound = np.zeros(round(seconds * RATE), np.float32)
+        for phrase in phrases:
+            sung = voice.sing(throat, phrase, sample_rate=RATE, rng=np.random.default_rng([words, number]))
+            add_at(sound, sung, phrase[0].start - 0.15, RATE)
+        return sound
+
+    return sing
+
+
+def _widened(singer: Singer, rng: np.random.Generator) -> Singer:
     """The same speaker with another throat, who glides further, shakes more, or does neither, as a corrected voice."""
     formants = singer.formants * 2 ** float(rng.uniform(-0.3, 0.3))
     corrected = rng.random() < 0.2
@@ -130,12 +141,7 @@ def _processed(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Effects that a voice may have: an amplifier, a telephone, a chorus, an echo, a hall."""
     sound = normalise(sound)
     if rng.random() < 0.25:
-        gain, state = 10 ** float(rng.uniform(0, 1.3)), rng.bit_generator.state
-        bent = []
-        for side in 3 * sound:
-            rng.bit_generator.state = state  # both sides through the same stage
-            bent.append(bend(side, gain, rng))
-        sound = np.stack(bent)
+        sound = bend(3 * sound, 10 ** float(rng.uniform(0, 1.3)), rng)
     if rng.random() < 0.12:
         sound = shape_spectrum(sound, band_pass(rng.uniform(150, 600), rng.uniform(2200, 5000)), RATE)
     if rng.random() < 0.3:
