@@ -16,6 +16,9 @@ from tests.compilations import compilations
 from tests.models import tiny_folder
 
 N_FREQ, N_FRAMES = 65, 80
+# The order of sums differs, and up to 50 multiplicative updates carry its rounding on; what the model leaves
+# unexplained is a difference of magnitudes of 1 or so, whose rounding is all there is of a faint voice.
+ROUNDING = {"rtol": 1e-4, "atol": 2e-5}
 
 
 def song(seed=0, n_channels=2):
@@ -46,6 +49,25 @@ def test_repetition_mends_what_the_nets_confuse():
     assert all(now < then for now, then in zip(after, before, strict=True))
 
 
+def test_a_voice_that_the_nets_hardly_hear_is_found_in_what_nothing_explains():
+    sources, x = song()
+    v = np.abs(sources)
+    v[0] *= 0.2  # the net is shy of it
+    y = np.asarray(filtering.wiener(v, x))
+    made = np.asarray(filtering.wiener(adapt(v, x, repeats=(False, True, True)), x))
+    shy, heard, true = (np.sum(np.abs(z[0]) ** 2) for z in (y, made, sources))
+    assert shy < 0.9 * heard and heard < 1.05 * true
+    assert error(made, sources)[0] < 0.8 * error(y, sources)[0]
+
+
+def test_what_nothing_explains_is_no_voice_where_none_is_heard():
+    sources, x = song()
+    v = np.abs(sources)
+    v[0, :, :, : N_FRAMES // 2] = 0
+    made = np.asarray(adapt(v, x, repeats=(False, True, True)))
+    assert not made[0, :, :, : N_FRAMES // 2].any()
+
+
 def test_batched_is_looped_is_vmapped():
     songs = [song(seed) for seed in range(3)]
     v = jnp.asarray(np.stack([np.abs(sources) ** 1.2 for sources, _ in songs]))
@@ -54,9 +76,8 @@ def test_batched_is_looped_is_vmapped():
     batched = adapt(v, x, repeats=repeats)
     looped = jnp.stack([adapt(*one, repeats=repeats) for one in zip(v, x, strict=True)])
     vmapped = jax.vmap(lambda v, x: adapt(v, x, repeats=repeats))(v, x)
-    # The order of sums differs; 30 + 20 multiplicative updates carry its rounding on.
-    np.testing.assert_allclose(batched, looped, rtol=1e-4)
-    np.testing.assert_allclose(batched, vmapped, rtol=1e-4)
+    np.testing.assert_allclose(batched, looped, **ROUNDING)
+    np.testing.assert_allclose(batched, vmapped, **ROUNDING)
 
 
 def test_the_divergence_never_rises():
@@ -93,8 +114,8 @@ def test_loudness_changes_nothing(level):
     v = np.abs(sources) ** 1.2
     change = adapt(v, x, repeats=(False, True, True)) / v
     louder = adapt(level * v, level * x, repeats=(False, True, True)) / (level * v)
-    # Rounding, carried on by 50 updates.
-    np.testing.assert_allclose(louder, change, rtol=1e-4)
+    faint = np.abs(sources) < 0.01 * np.abs(sources).max()
+    np.testing.assert_allclose(np.where(faint, 1, louder), np.where(faint, 1, change), **ROUNDING)
 
 
 def test_silence_stays_silent_and_frames_of_it_change_nothing_but_themselves():
@@ -187,6 +208,5 @@ def test_windows_do_not_depend_on_the_filter_s(monkeypatch):
     for begin, end in ((0, 32), (32, 64), (64, 70)):
         v, part = np.abs(sources)[..., begin:end], x[..., begin:end]
         alone = adapt(v, part, repeats=(False, True, True), n_steps=5)
-        # Rounding, carried on by 35 updates.
-        np.testing.assert_allclose(made.magnitudes[0][:, 0, ..., begin:end], alone, rtol=1e-4)
+        np.testing.assert_allclose(made.magnitudes[0][:, 0, ..., begin:end], alone, **ROUNDING)
     assert not made.magnitudes[0][..., 70:].any()
