@@ -613,15 +613,7 @@ def test_trains_resumes_calibrates_exports_and_separates(built, tmp_path, capsys
     lines = (run / "validation.jsonl").read_text().splitlines()
     assert [set(json.loads(line)["recorded_rubidium"]) for line in lines] == [set(STEMS)] * 3
 
-    further = [
-        "--output",
-        str(tmp_path / "further"),
-        "--init",
-        str(run / "last"),
-        "--targets",
-        "other",
-        "vocals",
-    ]
+    further = f"--output {tmp_path / 'further'} --init {run / 'last'} --targets other vocals".split()
     assert train.main([*toy, *further]) == 0
     for name in STEMS:
         before, after = (

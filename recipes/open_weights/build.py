@@ -56,9 +56,8 @@ def main(argv: list[str] | None = None) -> int:
         "patches": (args.patches, render_patches),
         "singers": (args.singers, render_singers),
     }
-    for index in range(
-        max(count for count, _ in kinds.values())
-    ):  # side by side, for those who train meanwhile
+    most = max(count for count, _ in kinds.values())
+    for index in range(most):  # side by side, for those who train meanwhile
         for kind, (count, render) in kinds.items():
             if index < count:
                 tasks.append((f"{kind}_{index:05d}", partial(_render, render, kind, index, args)))
