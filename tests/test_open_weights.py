@@ -684,7 +684,7 @@ def test_a_page_of_spectrograms(built, tmp_path):
         page.main(["--corpus", str(built), "--output", str(tmp_path), "--count", "2", "--seconds", "1"]) == 0
     )
     text = (tmp_path / "index.html").read_text()
-    assert "patches_00000" in text and "rendered_00001" in text
+    assert "patches_00000" in text and "singers_00000" in text
     assert len(list(tmp_path.glob("*.png"))) == 3
 
 
