@@ -180,7 +180,7 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{len({s.song for s in trained})} songs, validation on {', '.join(groups)}", flush=True)
     metadata = {
         "licence": "MIT",
-        "version": "6",
+        "version": "7",
         "sources": [f"{name} ({licence})" for name, licence, _ in ATTRIBUTIONS],
         "songs": len({stem.song for stem in trained}),
         "init": Path(args.init).name if args.init else "nothing",
