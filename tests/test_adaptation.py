@@ -1,5 +1,7 @@
 """Adaptation to the song: what it learns from repetition, and what it must leave alone."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -68,7 +70,15 @@ def test_what_nothing_explains_is_no_voice_where_none_is_heard():
     assert not made[0, :, :, : N_FRAMES // 2].any()
 
 
-def test_batched_is_looped_is_vmapped():
+@pytest.fixture(params=["float32", "float64"])
+def close(request):
+    """Compare arrays, to the rounding of the precision that everything in the test is computed in."""
+    with jax.enable_x64(request.param == "float64"):
+        exact = {"rtol": 1e-10, "atol": 1e-12}
+        yield partial(np.testing.assert_allclose, **(exact if request.param == "float64" else ROUNDING))
+
+
+def test_batched_is_looped_is_vmapped(close):
     songs = [song(seed) for seed in range(3)]
     v = jnp.asarray(np.stack([np.abs(sources) ** 1.2 for sources, _ in songs]))
     x = jnp.asarray(np.stack([mixture for _, mixture in songs]))
@@ -76,8 +86,8 @@ def test_batched_is_looped_is_vmapped():
     batched = adapt(v, x, repeats=repeats)
     looped = jnp.stack([adapt(*one, repeats=repeats) for one in zip(v, x, strict=True)])
     vmapped = jax.vmap(lambda v, x: adapt(v, x, repeats=repeats))(v, x)
-    np.testing.assert_allclose(batched, looped, **ROUNDING)
-    np.testing.assert_allclose(batched, vmapped, **ROUNDING)
+    close(batched, looped)
+    close(batched, vmapped)
 
 
 def test_the_divergence_never_rises():
@@ -109,13 +119,12 @@ def test_inputs_are_left_and_nothing_recompiles():
 
 
 @pytest.mark.parametrize("level", [1e-4, 1e3])
-def test_loudness_changes_nothing(level):
+def test_loudness_changes_nothing(close, level):
     sources, x = song()
     v = np.abs(sources) ** 1.2
-    change = adapt(v, x, repeats=(False, True, True)) / v
-    louder = adapt(level * v, level * x, repeats=(False, True, True)) / (level * v)
-    faint = np.abs(sources) < 0.01 * np.abs(sources).max()
-    np.testing.assert_allclose(np.where(faint, 1, louder), np.where(faint, 1, change), **ROUNDING)
+    quiet = adapt(v, x, repeats=(False, True, True))
+    louder = adapt(level * v, level * x, repeats=(False, True, True))
+    close(louder / level, quiet)
 
 
 def test_silence_stays_silent_and_frames_of_it_change_nothing_but_themselves():
@@ -199,6 +208,7 @@ def test_what_fills_the_last_block_up_is_no_part_of_the_song():
     assert np.abs(sum(longer.values()) - padded).max() < 1e-3
 
 
+@jax.enable_x64(True)
 def test_windows_do_not_depend_on_the_filter_s(monkeypatch):
     monkeypatch.setattr(adaptation, "WINDOW", 32)
     sources, x = song()
@@ -208,5 +218,6 @@ def test_windows_do_not_depend_on_the_filter_s(monkeypatch):
     for begin, end in ((0, 32), (32, 64), (64, 70)):
         v, part = np.abs(sources)[..., begin:end], x[..., begin:end]
         alone = adapt(v, part, repeats=(False, True, True), n_steps=5)
-        np.testing.assert_allclose(made.magnitudes[0][:, 0, ..., begin:end], alone, **ROUNDING)
+        # The silence that fills the last window up is 1e-9 to the factorisation.
+        np.testing.assert_allclose(made.magnitudes[0][:, 0, ..., begin:end], alone, rtol=1e-6)
     assert not made.magnitudes[0][..., 70:].any()
