@@ -158,7 +158,7 @@ def _model(
     n_steps: int,
 ) -> Float[Array, "source freq frame"]:
     """The sources in a model of the mixture."""
-    again = np.flatnonzero(repeats)
+    again, voices = np.flatnonzero(repeats), np.flatnonzero(~np.array(repeats))
     if not again.size:
         return v
     n_freq, n_frames = mixture.shape
@@ -167,16 +167,13 @@ def _model(
     w, h = over_batch(apart, (v[again], w, h), (2, 2, 2))
     # Side by side they are one factorisation of the mixture.
     w, h = jnp.moveaxis(w, 0, 1).reshape(n_freq, -1), h.reshape(-1, n_frames)
-    w, h = _factorise(
-        mixture, w, h, offset=v[np.flatnonzero(~np.array(repeats))].sum(axis=0), n_steps=n_steps
-    )
+    w, h = _factorise(mixture, w, h, offset=v[voices].sum(axis=0), n_steps=n_steps)
     w, h = w.reshape(n_freq, len(again), N_COMPONENTS), h.reshape(len(again), N_COMPONENTS, n_frames)
     model = v.at[again].set(jnp.einsum("fsk,skt->sft", w, h))
     # Few spectra cannot follow what glides: a voice that its net was too shy of is among what they leave.
     unexplained = jnp.maximum(mixture - model.sum(axis=0), 0)
     near = _near(v**2)
     part = jnp.sqrt(near / jnp.maximum(near.sum(axis=0, keepdims=True), jnp.finfo(v.dtype).tiny))
-    voices = np.flatnonzero(~np.array(repeats))
     return model.at[voices].add(unexplained[None] * part[voices])
 
 

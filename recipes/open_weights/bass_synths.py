@@ -6,7 +6,7 @@ import numpy as np
 
 from datasets.score import Note
 from datasets.sound import HOP, oscillate, shape_spectrum
-from recipes.open_weights.sources import RATE
+from recipes.open_weights.sources import RATE, log_uniform
 
 __all__ = ["bend", "spread", "synthesise", "unit"]
 
@@ -93,7 +93,7 @@ def synthesise(notes: list[Note], seconds: float, rng: np.random.Generator) -> n
     if rng.random() < 0.45:
         gain = 10 ** float(rng.uniform(-0.2, 1.3))
         sound = bend(sound / np.float32(3 * sound.std() + 1e-9), gain, rng)
-        corner = float(np.exp(rng.uniform(np.log(2500), np.log(14000))))
+        corner = log_uniform(rng, 2500, 14000)
         sound = shape_spectrum(sound, lambda f: 1 / (1 + (f / corner) ** 4), RATE)
     sound = unit(sound)
     if rng.random() < 0.5:

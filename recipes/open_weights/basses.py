@@ -11,7 +11,7 @@ from datasets.sound import shape_spectrum
 from recipes.open_weights.arrange import Layer
 from recipes.open_weights.bass_synths import bend, synthesise, unit
 from recipes.open_weights.fonts import play_font
-from recipes.open_weights.sources import RATE, choose, fonts
+from recipes.open_weights.sources import RATE, choose, fonts, log_uniform
 
 __all__ = ["play_bass", "vary_line"]
 
@@ -144,10 +144,10 @@ def _amplifier(sound: np.ndarray, notes: list[Note], rng: np.random.Generator) -
         sound = _compressed(sound, float(rng.uniform(0.3, 0.9)), rng)
     if rng.random() < 0.25:  # straight into the desk
         return sound
-    split, cut = float(rng.uniform(80, 500)), float(np.exp(rng.uniform(np.log(60), np.log(400))))
+    split, cut = float(rng.uniform(80, 500)), log_uniform(rng, 60, 400)
     high = shape_spectrum(sound, lambda f: (f / cut) ** 2 / (1 + (f / cut) ** 2), RATE)
     high = bend(unit(high), 10 ** float(rng.uniform(-0.3, 1.7)), rng)
-    cabinet, steep = float(np.exp(rng.uniform(np.log(2500), np.log(9000)))), float(rng.uniform(2, 6))
+    cabinet, steep = log_uniform(rng, 2500, 9000), float(rng.uniform(2, 6))
     bark, place = rng.uniform(0, 1.5), float(rng.uniform(700, 3000))
 
     def speaker(freqs: np.ndarray) -> np.ndarray:

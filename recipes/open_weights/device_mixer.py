@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int32
 from jaxsep.batches import Batch
 from recipes.open_weights.cache import Stem
 from recipes.open_weights.corpus import STEMS
-from recipes.open_weights.draws import SPEED_STEP, Draw, Sound
+from recipes.open_weights.draws import SPEED_STEP, Draw, Sound, most_beneath
 from recipes.open_weights.mixer import Mixer, levels
 
 __all__ = ["DeviceMixer"]
@@ -81,7 +81,7 @@ class DeviceMixer(Mixer):
 
     def _slots(self, draw: Draw, source: int) -> _Slots:
         n = len(draw.level)
-        size = n + max(n // 2, 1)
+        size = n + max(most_beneath(n), 1)
         slots = _Slots(
             np.full(size, _MARGIN, np.int32), np.zeros(size, np.int32), *np.zeros((2, size), np.float32),
             np.zeros((size, 2, 2), np.float32), np.zeros(size, np.int32),

@@ -14,7 +14,7 @@ from recipes.open_weights.cache import BLOCK, Stem
 from recipes.open_weights.corpus import STEMS
 from recipes.open_weights.sources import RATE
 
-__all__ = ["SPEED_STEP", "Draw", "Drawer", "Sound"]
+__all__ = ["SPEED_STEP", "Draw", "Drawer", "Sound", "most_beneath"]
 
 SPEED_STEP = 2.0**-14  # speeds are multiples of it, so that places in a sound can be counted in integers
 
@@ -33,6 +33,11 @@ _SECOND = {"vocals": 0.15, "drums": 0.08, "bass": 0.0, "other": 0.35}  # another
 _DRIVEN = {"vocals": 0.05, "drums": 0.08, "bass": 0.35, "other": 0.12}  # bent, so that it has other overtones
 _GAINS = (-10.0, 6.0)  # dB, of a stem against the others
 _LEVELS = (-32.0, -11.0)  # dB, RMS of a mixture
+
+
+def most_beneath(batch_size: int) -> int:
+    """In how many excerpts of a batch a source may have a second sound: an accelerator keeps room for all of them."""
+    return batch_size // 2
 
 
 class Sound(NamedTuple):
@@ -116,8 +121,7 @@ class Drawer:
             first = together.get(name) or self._alone(name, rng)
             draw.first[excerpt, source] = _sound(*first, gain, rng)
             draw.bass_known[excerpt] &= not first[0].holds_bass
-            # No more than a mixer for accelerators has room for.
-            room = sum(s == source for _, s in draw.second) < self.batch_size // 2
+            room = sum(s == source for _, s in draw.second) < most_beneath(self.batch_size)
             if name not in together and room and rng.random() < _SECOND[name]:
                 beneath = self._alone(name, rng)
                 gain *= 10 ** (rng.uniform(-12, 0) / 20)

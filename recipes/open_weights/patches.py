@@ -13,7 +13,7 @@ from datasets.sound import HOP, oscillate, shape_spectrum
 from recipes.open_weights.bass_synths import bend, spread, unit
 from recipes.open_weights.patch_lines import draw_bass_line, draw_chords, draw_parts
 from recipes.open_weights.produce import draw_medium, produce
-from recipes.open_weights.sources import RATE
+from recipes.open_weights.sources import RATE, log_uniform
 
 __all__ = ["play_patch", "render_patches"]
 
@@ -129,15 +129,12 @@ class _Keys(NamedTuple):
 
 
 def _draw_keys(rng: np.random.Generator) -> _Keys:
-    def between(low: float, high: float) -> float:
-        return float(np.exp(rng.uniform(np.log(low), np.log(high))))
-
-    attack = between(0.002, 0.02) if rng.random() < 0.7 else between(0.02, 0.8)
+    attack = log_uniform(rng, 0.002, 0.02) if rng.random() < 0.7 else log_uniform(rng, 0.02, 0.8)
     sustain = float(rng.uniform(0.6, 1)) if rng.random() < 0.65 else float(rng.uniform(0, 0.6))
     # Most keyboards neither glide nor shake: what does is likely to be sung.
-    glide = between(0.001, 0.1) if rng.random() < 0.35 else 0.001
-    vibrato = between(0.02, 0.4) if rng.random() < 0.2 else 0.0
-    return _Keys(attack, between(0.06, 3), sustain, between(0.01, 0.4), glide, vibrato)
+    glide = log_uniform(rng, 0.001, 0.1) if rng.random() < 0.35 else 0.001
+    vibrato = log_uniform(rng, 0.02, 0.4) if rng.random() < 0.2 else 0.0
+    return _Keys(attack, log_uniform(rng, 0.06, 3), sustain, log_uniform(rng, 0.01, 0.4), glide, vibrato)
 
 
 def _follow(notes: list[Note], keys: _Keys, n_frames: int, rng: np.random.Generator) -> _Voice:
@@ -167,11 +164,11 @@ def _movement(voice: _Voice, rng: np.random.Generator) -> np.ndarray:
     time = np.arange(voice.f0.size) * (HOP / RATE)
     moves = np.zeros(time.size)
     if rng.random() < 0.5:  # each key opens or closes it
-        fall = np.exp(rng.uniform(np.log(0.03), np.log(3)))
+        fall = log_uniform(rng, 0.03, 3)
         shape = np.exp(-voice.since / fall) if rng.random() < 0.7 else 1 - np.exp(-voice.since / fall)
         moves += rng.uniform(-1.5, 4.5) * shape
     if rng.random() < 0.5:  # a wheel
-        rate = np.exp(rng.uniform(np.log(0.08), np.log(9)))
+        rate = log_uniform(rng, 0.08, 9)
         along = (time * rate + rng.random()) % 1
         shapes = (np.sin(2 * np.pi * along), 2 * along - 1, 1 - 2 * along, 1 - 4 * np.abs(along - 0.5))
         held = np.random.default_rng(rng.integers(2**31)).uniform(-1, 1, 100)[(time * rate).astype(int) % 100]
@@ -195,7 +192,7 @@ def _filtered(voice: _Voice, rng: np.random.Generator, *, low: bool) -> np.ndarr
         harmonics[:, 0] = np.sign(harmonics[:, 0] + 1e-9) * np.maximum(np.abs(harmonics[:, 0]), floor)
     harmonics = harmonics.astype(np.float32)
     count = int(rng.choice(_UNISON))
-    detune, apart = np.exp(rng.uniform(np.log(1), np.log(45))), rng.uniform(0, 1) ** 2
+    detune, apart = log_uniform(rng, 1, 45), rng.uniform(0, 1) ** 2
     out = np.zeros((2, (voice.f0.size - 1) * HOP), np.float32)
     for place in np.linspace(-1, 1, count) if count > 1 else (0.0,):
         f0 = voice.f0 * 2 ** (detune * place * rng.uniform(0.7, 1.3) / 1200)
@@ -228,11 +225,11 @@ def _wave(k: np.ndarray, voice: _Voice, rng: np.random.Generator) -> np.ndarray:
 
 def _response(freqs: np.ndarray, voice: _Voice, rng: np.random.Generator) -> np.ndarray:
     """Of a filter that moves, (frame, harmonic)."""
-    centre = np.exp(rng.uniform(np.log(150), np.log(4000))) * 2 ** _movement(voice, rng)[:, None]
+    centre = log_uniform(rng, 150, 4000) * 2 ** _movement(voice, rng)[:, None]
     if rng.random() < 0.3:  # its knob follows the keyboard
         centre = centre * voice.f0[:, None] / voice.f0.mean()
     centre = np.clip(centre, 40, 16000)
-    x, q = freqs / centre, float(np.exp(rng.uniform(np.log(0.6), np.log(18))))
+    x, q = freqs / centre, log_uniform(rng, 0.6, 18)
     resonant = np.sqrt((1 - x**2) ** 2 + (x / q) ** 2)
     kind = rng.random()
     if kind < 0.62:
@@ -270,7 +267,7 @@ def _worn(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A stage that distorts, few bits, a cabinet."""
     if rng.random() < 0.5:
         sound = bend(sound / np.float32(3 * sound.std() + 1e-9), 10 ** float(rng.uniform(-0.3, 1.6)), rng)
-        corner = float(np.exp(rng.uniform(np.log(2000), np.log(15000))))
+        corner = log_uniform(rng, 2000, 15000)
         sound = shape_spectrum(sound, lambda f: 1 / (1 + (f / corner) ** 4), RATE)
     if rng.random() < 0.07:
         steps = 2 ** rng.uniform(2.5, 6)
@@ -284,6 +281,6 @@ def _pumped(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Tremolo, or a compressor that ducks at every beat."""
     if rng.random() > 0.2:
         return sound
-    along = (np.arange(sound.shape[1]) / RATE * np.exp(rng.uniform(np.log(1), np.log(8))) + rng.random()) % 1
+    along = (np.arange(sound.shape[1]) / RATE * log_uniform(rng, 1, 8) + rng.random()) % 1
     shape = np.minimum(along * 2, 1) if rng.random() < 0.6 else 0.5 - 0.5 * np.cos(2 * np.pi * along)
     return sound * (1 - rng.uniform(0.2, 0.95) * (1 - shape)).astype(np.float32)

@@ -14,8 +14,8 @@ from datasets.sound import add_at, band_pass, reverberate, shape_spectrum
 from recipes.open_weights.bass_synths import bend
 from recipes.open_weights.produce import draw_medium, normalise, produce
 from recipes.open_weights.singing import Singer, draw_singer, take
-from recipes.open_weights.sources import RATE, choose, speakers
-from recipes.open_weights.syllables import cut, spoken
+from recipes.open_weights.sources import RATE, choose, log_uniform, speakers
+from recipes.open_weights.syllables import draw_syllables
 
 __all__ = ["draw_phrases", "render_singers"]
 
@@ -46,7 +46,7 @@ def render_singers(seed: int, index: int, seconds: float) -> tuple[dict[str, np.
 def draw_phrases(rng: np.random.Generator, seconds: float) -> list[list[Note]]:
     """A melody about MIDI number 60, a breath a phrase: words in a hurry, tones held for seconds, or both."""
     scale = _SCALES[int(rng.integers(len(_SCALES)))]
-    root, shortest = float(rng.uniform(-6, 6)), float(np.exp(rng.uniform(np.log(0.1), np.log(0.8))))
+    root, shortest = float(rng.uniform(-6, 6)), log_uniform(rng, 0.1, 0.8)
     spread, place = float(rng.uniform(0.2, 1.3)), int(rng.integers(-2, 3))
     phrases, start = [], float(rng.uniform(0.2, 0.8))
     while start < seconds - 0.5:
@@ -90,8 +90,7 @@ def _draw_singer(seconds: float, rng: np.random.Generator) -> Callable[[list[lis
     syllables, speaker = [], None
     if speakers() and rng.random() < 0.5:
         name, clips = choose(rng, list(speakers().items()))
-        voices = [spoken(clips[n]) for n in rng.permutation(len(clips))[:_CLIPS]]
-        syllables = [syllable for one in voices if one for syllable in cut(one)]
+        syllables = draw_syllables(clips, _CLIPS, rng)
         speaker = _widened(draw_singer("_m_" in name, rng), rng)
     throat, words = _draw_throat(rng), int(rng.integers(2**31))
     if speaker and syllables:
@@ -115,7 +114,7 @@ def _widened(singer: Singer, rng: np.random.Generator) -> Singer:
         formants=formants,
         mean_pitch=singer.mean_pitch + float(rng.normal(0, 4)),
         vibrato=0.05 if corrected else float(rng.choice([0.05, rng.uniform(0.1, 1.2)])),
-        portamento=0.01 if corrected else float(np.exp(rng.uniform(np.log(0.02), np.log(0.35)))),
+        portamento=0.01 if corrected else log_uniform(rng, 0.02, 0.35),
         drift=0.06 if corrected else float(rng.uniform(0.05, 0.6)),
         tilt=float(rng.uniform(-5, 4)),
         edge=float(rng.uniform(0, 14)),
@@ -132,7 +131,7 @@ def _draw_throat(rng: np.random.Generator) -> voice.Singer:
         effort=float(rng.uniform(-2, 7)),
         vibrato=float(rng.choice([0.05, rng.uniform(0.1, 1.2)])),
         vibrato_rate=float(rng.uniform(4, 7)),
-        portamento=float(np.exp(rng.uniform(np.log(0.02), np.log(0.35)))),
+        portamento=log_uniform(rng, 0.02, 0.35),
         clarity=float(rng.uniform(0.2, 1.6)),
     )
 

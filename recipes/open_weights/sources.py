@@ -20,6 +20,7 @@ __all__ = [
     "choose",
     "fonts",
     "guitars",
+    "log_uniform",
     "missing",
     "read",
     "sampled_kits",
@@ -217,3 +218,8 @@ def write_vorbis(file: Path | BinaryIO, sound: np.ndarray, rate: int, compressio
 def choose(rng: np.random.Generator, options: Sequence):
     """One of a sequence; unlike ``rng.choice``, of anything."""
     return options[int(rng.integers(len(options)))]
+
+
+def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    """A positive number, any octave between the bounds as likely as another."""
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))

@@ -1,5 +1,6 @@
 """Speech cut into syllables: a vowel each, with the consonant that precedes it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,7 +9,7 @@ import numpy as np
 from recipes.open_weights.sources import read
 from recipes.open_weights.world import Voice, analyse
 
-__all__ = ["SPEECH_RATE", "Syllable", "cut", "read_speech", "spoken", "stretched"]
+__all__ = ["SPEECH_RATE", "Syllable", "cut", "draw_syllables", "read_speech", "spoken", "stretched"]
 
 SPEECH_RATE = 16_000  # Hz, at which speech is analysed
 _LONGEST = 4  # s of a clip that are taken
@@ -57,6 +58,12 @@ def cut(voice: Voice) -> list[Syllable]:
                 found.append(Syllable(voice.take(np.arange(start, last)), first - start, level))
             before = last
     return found
+
+
+def draw_syllables(clips: Sequence[Path], count: int, rng: np.random.Generator) -> list[Syllable]:
+    """The syllables of some of a speaker's clips."""
+    voices = [spoken(clips[n]) for n in rng.permutation(len(clips))[:count]]
+    return [syllable for voice in voices if voice for syllable in cut(voice)]
 
 
 def _split(power: np.ndarray, begin: int, end: int) -> list[tuple[int, int]]:

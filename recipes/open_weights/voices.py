@@ -12,7 +12,7 @@ from recipes.open_weights.backing import choir, doubles, moved, rapped
 from recipes.open_weights.singing import draw_singer, take
 from recipes.open_weights.sources import RATE, choose, read, speakers
 from recipes.open_weights.sung_scores import sing_score, sinsy_is_here
-from recipes.open_weights.syllables import cut, spoken
+from recipes.open_weights.syllables import draw_syllables
 from recipes.open_weights.world import analyse
 
 __all__ = ["draw_vocals"]
@@ -101,8 +101,7 @@ def _sung(
     if rng.random() < 0.1:
         lead = rapped((name, clips), phrases, seconds, rng)
         return np.stack([lead, lead])
-    voices = [spoken(clips[n]) for n in rng.permutation(len(clips))[:_CLIPS]]
-    syllables = [syllable for voice in voices if voice for syllable in cut(voice)]
+    syllables = draw_syllables(clips, _CLIPS, rng)
     singer = draw_singer("_m_" in name, rng)
     if not syllables:
         return _out_of_numbers(phrases, seconds, rng)
