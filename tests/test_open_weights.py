@@ -484,15 +484,31 @@ def test_equalisers_are_bounded_gains():
 
 
 def test_the_rate_warms_up_stays_and_falls():
-    rates = [train.warmup_stable_decay(step, steps=900, peak=1e-3) for step in range(900)]
+    def by_steps(steps, count):
+        args = train.parser().parse_args(f"--corpus . --output . --steps {steps}".split())
+        rate = train.schedule_of(args, 0.0)
+        return [rate(step) for step in range(count)]
+
+    rates = by_steps(900, 900)
     assert rates[0] == pytest.approx(2e-5)
     np.testing.assert_allclose(rates[50:600], 1e-3)
     assert np.all(np.diff(rates[600:]) < 0)
     assert rates[-1] == pytest.approx(1e-5, rel=0.05)
     # A run that is to end elsewhere has the same rates up to where it falls.
-    np.testing.assert_array_equal(
-        rates[:600], [train.warmup_stable_decay(s, steps=1200, peak=1e-3) for s in range(600)]
-    )
+    np.testing.assert_array_equal(rates[:600], by_steps(1200, 600))
+
+
+def test_the_rate_falls_by_the_clock_where_only_the_time_is_known(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(train.time, "monotonic", lambda: clock[0])
+    args = train.parser().parse_args(["--corpus", ".", "--output", ".", "--minutes", "9"])
+    rate, rates = train.schedule_of(args, 0.0), []
+    assert rate(0) == pytest.approx(2e-5)
+    for clock[0] in range(540):
+        rates.append(rate(1000))
+    np.testing.assert_allclose(rates[:360], 1e-3)
+    assert np.all(np.diff(rates[361:]) < 0)
+    assert rates[-1] == pytest.approx(1e-5, rel=0.05)
 
 
 @pytest.mark.parametrize("bidirectional", [True, False])
@@ -625,6 +641,9 @@ def test_trains_resumes_calibrates_exports_and_separates(built, tmp_path, capsys
     capsys.readouterr()
     assert train.main([*toy, "--targets", "vocals"]) == 2
     assert "--targets: expected all of them, or --init" in capsys.readouterr().err
+    timeless = [*toy[: toy.index("--steps")], *toy[toy.index("--steps") + 2 :]]
+    assert train.main(timeless) == train.main([*timeless, "--minutes", "1", "--resume"]) == 2
+    assert capsys.readouterr().err.count("--steps: expected a number") == 2
 
     places = ["--corpus", str(built), "--cache", str(tmp_path / "cache"), "--model", str(run / "last")]
     assert calibrate.main([*places, "--output", str(run / "gains.json"), "--excerpts", "1"]) == 0
@@ -723,8 +742,8 @@ def running(word):
 
 @pytest.mark.slow
 def test_the_offline_script_renders_trains_and_packs(tmp_path):
-    options = "--hidden-size 16 --batch-size 2 --seconds 1 --epoch 2"
-    done = offline(tmp_path, MINUTES="9", FIRST="30", SONGS="31", STEPS="3", TRAIN=options, PIECE="100k")
+    options = "--hidden-size 16 --batch-size 2 --seconds 1 --epoch 2 --steps 3"
+    done = offline(tmp_path, MINUTES="9", FIRST="30", SONGS="31", TRAIN=options, PIECE="100k")
     assert done.returncode == 0, done.stderr
     pieces = b"".join(piece.read_bytes() for piece in sorted((tmp_path / "out").glob("weights.tar.*")))
     with tarfile.open(fileobj=io.BytesIO(pieces)) as archive:

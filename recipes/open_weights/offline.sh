@@ -18,7 +18,8 @@ shift
 : "${SONGS:=3000}"           # rendered at most
 : "${FIRST:=64}"             # songs that training waits for; every thirtieth validates
 : "${HOURS:=4}"              # of sound that the device makes room for
-: "${STEPS:=8000}"           # the learning rate falls over the last third of them: as many as there is time for
+: "${SEED:=0}"               # of the corpus
+: "${DTYPE:=float16}"        # of the weights that it leaves
 : "${TRAIN:=--hidden-size 352 --batch-size 64 --bf16 --learning-rate 2e-3 --ema 0.998 --epoch 1000}"
 mkdir -p "$out" "$WORK/corpus" "$WORK/site"
 for archive; do tar xf "$archive" -C "${ROOT:-/}"; done
@@ -27,25 +28,26 @@ export PYTHONPATH="$PWD:$WORK/site${PYTHONPATH:+:$PYTHONPATH}"
 
 # A session of its own, so that it and its workers can be ended together.
 JAX_PLATFORMS=cpu OMP_NUM_THREADS=1 setsid nice -n 10 "$PYTHON" -m recipes.open_weights.build --output "$WORK/corpus" \
-    --rendered "$SONGS" --patches "$SONGS" --singers "$SONGS" --workers "$WORKERS" --cache "$WORK/cache" >"$out/build.log" 2>&1 &
+    --rendered "$SONGS" --patches "$SONGS" --singers "$SONGS" --seed "$SEED" --workers "$WORKERS" --cache "$WORK/cache" >"$out/build.log" 2>&1 &
 builder=$!
 trap 'kill -- -"$builder" 2>/dev/null || true' EXIT
 songs() { find "$WORK/corpus" -path '*/rendered_*/song.json' | wc -l; }
-left() { echo $((MINUTES * 60 - 30 - $(date +%s) + began)); } # half a minute is kept to write the weights down
+end=$(awk "BEGIN {print int($began + 60 * $MINUTES)}")
+left() { echo $((end - 30 - $(date +%s))); } # half a minute is kept to write the weights down
 while [ "$(songs)" -lt "$FIRST" ] && [ "$(left)" -gt 0 ] && kill -0 "$builder" 2>/dev/null; do sleep 1; done
 echo "$(songs) songs after $(($(date +%s) - began)) s"
 [ "$(songs)" -ge "$FIRST" ] || { echo "expected $FIRST songs within $MINUTES minutes, got $(songs)" >&2; exit 1; }
 # shellcheck disable=SC2086 # the options are words
 "$PYTHON" -m recipes.open_weights.train --corpus "$WORK/corpus" --cache "$WORK/cache" --output "$WORK/run" \
-    --follow "$HOURS" --steps "$STEPS" --minutes "$(awk "BEGIN {print $(left) / 60}")" $TRAIN >"$out/train.log" 2>&1 ||
+    --follow "$HOURS" --minutes "$(awk "BEGIN {print $(left) / 60}")" $TRAIN >"$out/train.log" 2>&1 ||
     { tail -n 5 "$out/train.log" >&2; exit 1; }
 cp "$WORK/run/validation.jsonl" "$out/"
-"$PYTHON" - "$WORK/run/last" "$WORK/half/last" <<'PYTHON'
+JAX_PLATFORMS=cpu "$PYTHON" - "$WORK/run/last" "$WORK/small/last" "$DTYPE" <<'PYTHON'
 import sys
 from jaxsep.io.checkpoint import load_weights, save_weights, saved_targets
 for name in saved_targets(sys.argv[1]):
     model = load_weights(sys.argv[1], name)
-    save_weights(sys.argv[2], name, model.variables, model.config, dtype="float16", metadata=model.metadata)
+    save_weights(sys.argv[2], name, model.variables, model.config, dtype=sys.argv[3], metadata=model.metadata)
 PYTHON
-tar cf - -C "$WORK/half" last | split -b "$PIECE" - "$out/weights.tar."
+tar cf - -C "$WORK/small" last | split -b "$PIECE" - "$out/weights.tar."
 echo "$(songs) songs, $(wc -l <"$out/validation.jsonl") validations, $(($(date +%s) - began)) s"

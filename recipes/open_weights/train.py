@@ -5,11 +5,14 @@
 
 The learning rate warms up, stays, and falls over the last third of ``--steps``. A run that is resumed may be given
 another number of steps, so that it can end sooner or later than was planned, and songs that have been rendered since.
+With ``--minutes`` alone it falls over the last third of those: for a machine that is lent for a while, however quick.
 """
 
 import argparse
 import json
 import sys
+import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,7 +34,7 @@ from recipes.open_weights.sources import ATTRIBUTIONS, RATE
 from recipes.open_weights.validate import excerpts_of, validate
 from recipes.open_weights.widen import widen
 
-__all__ = ["main", "parser", "warmup_stable_decay"]
+__all__ = ["main", "parser", "schedule_of", "warmup_stable_decay"]
 
 HIDDEN_SIZE = 352  # four nets of it are 40 MB in float16, the most that the package may hold
 
@@ -42,14 +45,18 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--corpus", type=Path, required=True, help="folder that build wrote")
     p.add_argument("--cache", type=Path, help="folder for decoded sound; beside the corpus if left out")
     p.add_argument("--output", type=Path, required=True, help="folder of the run")
-    p.add_argument("--steps", type=int, default=3000, help="steps in all, on which the learning rate depends")
+    p.add_argument("--steps", type=int, help="steps in all, on which the learning rate depends")
     p.add_argument(
         "--follow",
         type=float,
         metavar="HOURS",
         help="take in songs that `build --cache` makes meanwhile; an accelerator makes room for so many hours",
     )
-    p.add_argument("--minutes", type=float, help="stop after so long, to be resumed")
+    p.add_argument(
+        "--minutes",
+        type=float,
+        help="stop so long after the start, to be resumed; without --steps the learning rate depends on it",
+    )
     p.add_argument("--resume", action="store_true")
     p.add_argument("--init", help="model to start from: a folder, or umx-open for the packaged one")
     p.add_argument(
@@ -82,11 +89,32 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def warmup_stable_decay(step: int, *, steps: int, peak: float) -> float:
-    """A learning rate that rises over 50 steps, stays, and over the last third falls to a hundredth."""
-    decay = max(steps // 3, 1)
-    left = np.clip((steps - step) / decay, 0.0, 1.0)
-    return float(peak * min(1.0, (step + 1) / min(50, max(steps // 10, 1))) * 0.01 ** (1 - left))
+def warmup_stable_decay(step: int, *, done: float, peak: float, warmup: int = 50) -> float:
+    """A learning rate that rises over some steps, stays, and over the last third of what is to be done falls.
+
+    Args:
+        step: counted from 0.
+        done: share of the training that lies behind, from 0 to 1.
+        peak: the highest rate.
+        warmup: steps in which it rises.
+
+    Returns:
+        The rate of the step; at the end a hundredth of the highest.
+    """
+    left = np.clip(3 * (1 - done), 0.0, 1.0)
+    return float(peak * min(1.0, (step + 1) / warmup) * 0.01 ** (1 - left))
+
+
+def schedule_of(args: argparse.Namespace, began: float) -> Callable[[int], float]:
+    """The learning rate of each step, by the steps if there are so many to be done, else by the clock."""
+    if args.steps is None:
+        return lambda step: warmup_stable_decay(
+            step, done=(time.monotonic() - began) / max(60 * args.minutes, 1e-9), peak=args.learning_rate
+        )
+    warmup = min(50, max(args.steps // 10, 1))
+    return lambda step: warmup_stable_decay(
+        step, done=step / max(args.steps, 1), peak=args.learning_rate, warmup=warmup
+    )
 
 
 def initial(args: argparse.Namespace, mixer: Mixer) -> tuple[OpenUnmixConfig, Any]:
@@ -160,9 +188,12 @@ def split(stems: list[Stem]) -> tuple[list[Stem], dict[str, np.ndarray]]:
 
 def main(argv: list[str] | None = None) -> int:
     """Train until the steps or the minutes are used up."""
+    began = time.monotonic()
     args = parser().parse_args(argv)
     memory.keep()
     try:
+        if args.steps is None and (args.minutes is None or args.resume):
+            raise ValueError("--steps: expected a number, except in a run that --minutes are to hold whole")
         if not args.init and set(args.targets) < set(STEMS):
             raise ValueError("--targets: expected all of them, or --init with a model that has the others")
         cache = args.cache or args.corpus.with_name(args.corpus.name + "-cache")
@@ -212,11 +243,11 @@ def main(argv: list[str] | None = None) -> int:
             output=args.output / "model",
             validate=score,
             variables=begin,
-            schedule=lambda step: warmup_stable_decay(step, steps=args.steps, peak=args.learning_rate),
+            schedule=schedule_of(args, began),
             augment=equalise,
             resume=args.resume,
             max_steps=args.steps,
-            minutes=args.minutes,
+            minutes=None if args.minutes is None else args.minutes - (time.monotonic() - began) / 60,
             save_minutes=4.0,
             data={"corpus": "open_weights", "batch_size": args.batch_size, "seconds": args.seconds},
             metadata=metadata,
