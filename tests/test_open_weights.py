@@ -51,7 +51,7 @@ from recipes.open_weights import (
     world,
 )
 from recipes.open_weights.augment import equalise
-from recipes.open_weights.cache import Follower, decode, held_back, open_corpus, whole_song
+from recipes.open_weights.cache import Follower, decode, held_back, is_decoded, open_corpus, whole_song
 from recipes.open_weights.corpus import STEMS
 from recipes.open_weights.device_mixer import DeviceMixer
 from recipes.open_weights.mixer import Mixer
@@ -138,6 +138,21 @@ def test_building_again_changes_nothing_and_an_interrupted_song_is_made_anew(bui
     assert build.main(_build(built, songs)) == 0
     assert {path: path.stat().st_mtime_ns for path in built.glob("*/*")} == stamps
     (built / ".rendered_00001.part").rmdir()
+
+
+def test_a_builder_with_a_cache_decodes_what_was_there_before_it(built, songs, tmp_path):
+    assert build.main([*_build(built, songs), "--cache", str(tmp_path)]) == 0
+    assert all(is_decoded(song, tmp_path) for song in corpus.finished_songs(built))
+    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert open_corpus(built, tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == stamps
+
+
+@pytest.mark.skipif(not arrange._grooves(), reason="needs MMA")
+def test_the_same_grooves_are_played_each_time():
+    for groove in arrange._grooves()[::60]:
+        first, again = (arrange._by_mma(np.random.default_rng(0), 12.0, groove) for _ in range(2))
+        assert first == again
 
 
 def test_a_song_is_a_function_of_seed_and_number(nothing_installed):

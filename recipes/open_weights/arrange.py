@@ -3,6 +3,7 @@
 import re
 import subprocess
 import tempfile
+import zlib
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -90,6 +91,7 @@ def _by_mma(rng: np.random.Generator, seconds: float, groove: str) -> Band | Non
     bars = int(np.ceil(seconds * tempo / 240)) + 2
     chords = [re.sub(r"^\d+", lambda m: _NAMES[(int(m[0]) + key) % 12], changes[n % 4]) for n in range(bars)]
     text = f"Tempo {tempo:.0f}\nGroove {groove}\n" + "".join(f"{n + 1} {c}\n" for n, c in enumerate(chords))
+    text = f"RndSeed {zlib.crc32(text.encode())}\n{text}"  # or its drummers play as they like each time
     with tempfile.TemporaryDirectory() as folder:
         chart, midi = Path(folder) / "song.mma", Path(folder) / "song.mid"
         chart.write_text(text)

@@ -7,7 +7,7 @@ python -m recipes.open_weights.build --output corpus --songs everything-is-free 
 import argparse
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -15,11 +15,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from recipes.open_weights import corpus, sources
-from recipes.open_weights.cache import decode
+from recipes.open_weights.cache import decode, is_decoded
 from recipes.open_weights.patches import render_patches
 from recipes.open_weights.singers import render_singers
 
 __all__ = ["main"]
+
+_Work = Callable[[], None] | None  # makes a song; None if it is there
 
 
 def parser() -> argparse.ArgumentParser:
@@ -32,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--singers", type=int, default=300, help="how many songs of singers alone to render")
     p.add_argument("--seconds", type=float, default=35.0, help="length of what is rendered")
     p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--cache", type=Path, help="decode what is rendered there, for `train --follow`")
+    p.add_argument("--cache", type=Path, help="decode the songs there, for `train --follow`")
     p.add_argument("--workers", type=int, default=2)
     return p
 
@@ -44,13 +46,33 @@ def main(argv: list[str] | None = None) -> int:
         print(f"--songs: expected folders of stems in {args.songs}, found none", file=sys.stderr)
         return 2
     args.output.mkdir(parents=True, exist_ok=True)
-    tasks: list[tuple[str, Callable[[], None]]] = []
+    # What is there already comes first, as others may wait for it to be decoded.
+    tasks: dict[str, _Work] = {song.name: None for song in corpus.finished_songs(args.output)}
+    for name, work in _planned(args):
+        tasks.setdefault(name, work)
+    left = [task for task in tasks.items() if not _is_done(task, args.output, args.cache)]
+    run = partial(_run, output=args.output, cache=args.cache)
+    failed = []
+    # Fresh processes: a fork of one that has threads, as JAX has, may hang.
+    with get_context("spawn").Pool(args.workers) as pool:
+        done = pool.imap_unordered(run, left)
+        for name, problem in tqdm(done, total=len(left), desc="songs", disable=None):
+            if problem:
+                failed.append(name)
+                print(f"\n{name}: {problem}", file=sys.stderr, flush=True)
+    for source in sources.missing():
+        print(f"built without, as not installed: {source}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _planned(args: argparse.Namespace) -> Iterator[tuple[str, _Work]]:
+    """The songs of the corpus, and what makes each."""
     if args.songs:
         for folder in sorted(path for path in args.songs.iterdir() if path.is_dir()):
-            tasks.append((f"recorded_{folder.name}", partial(corpus.write_recorded, args.output, folder)))
+            yield f"recorded_{folder.name}", partial(corpus.write_recorded, args.output, folder)
     for file in sources.guitars():
         name = f"guitar_{file.parent.name.replace(' ', '_').lower()}"
-        tasks.append((name, partial(corpus.write_guitar, args.output, file)))
+        yield name, partial(corpus.write_guitar, args.output, file)
     kinds = {
         "rendered": (args.rendered, partial(corpus.render_song, songs=args.songs)),
         "patches": (args.patches, render_patches),
@@ -60,25 +82,22 @@ def main(argv: list[str] | None = None) -> int:
     for index in range(most):  # side by side, for those who train meanwhile
         for kind, (count, render) in kinds.items():
             if index < count:
-                tasks.append((f"{kind}_{index:05d}", partial(_render, render, kind, index, args)))
-    tasks = [task for task in tasks if not (args.output / task[0]).exists()]
-    failed = []
-    # Fresh processes: a fork of one that has threads, as JAX has, may hang.
-    with get_context("spawn").Pool(args.workers) as pool:
-        for name, problem in tqdm(pool.imap_unordered(_run, tasks), total=len(tasks), desc="songs"):
-            if problem:
-                failed.append(name)
-                print(f"\n{name}: {problem}", file=sys.stderr, flush=True)
-    for source in sources.missing():
-        print(f"built without, as not installed: {source}", file=sys.stderr)
-    return 1 if failed else 0
+                yield f"{kind}_{index:05d}", partial(_render, render, kind, index, args)
 
 
-def _run(task: tuple[str, Callable[[], None]]) -> tuple[str, str | None]:
+def _is_done(task: tuple[str, _Work], output: Path, cache: Path | None) -> bool:
+    name, work = task
+    return work is None and (cache is None or is_decoded(output / name, cache))
+
+
+def _run(task: tuple[str, _Work], *, output: Path, cache: Path | None) -> tuple[str, str | None]:
     """One song must not stop the others."""
     name, work = task
     try:
-        work()
+        if work:
+            work()
+        if cache is not None:
+            decode(output / name, cache)
     except Exception:
         return name, traceback.format_exc(limit=-3)
     return name, None
@@ -86,12 +105,8 @@ def _run(task: tuple[str, Callable[[], None]]) -> tuple[str, str | None]:
 
 def _render(render: Callable, kind: str, index: int, args: argparse.Namespace) -> None:
     stems, compression = render(args.seed, index, args.seconds)
-    name = f"{kind}_{index:05d}"
-    corpus.write_song(
-        args.output, name, stems, compression, {"kind": kind, "seed": args.seed, "index": index}
-    )
-    if args.cache is not None:
-        decode(args.output / name, args.cache)
+    note = {"kind": kind, "seed": args.seed, "index": index}
+    corpus.write_song(args.output, f"{kind}_{index:05d}", stems, compression, note)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from recipes.open_weights.corpus import STEMS, finished_songs, is_held_back
 from recipes.open_weights.sources import RATE, read
 
-__all__ = ["BLOCK", "Follower", "Stem", "decode", "held_back", "open_corpus", "whole_song"]
+__all__ = ["BLOCK", "Follower", "Stem", "decode", "held_back", "is_decoded", "open_corpus", "whole_song"]
 
 BLOCK = 22_050  # samples over which a stem's activity is measured, half a second
 
@@ -45,7 +45,8 @@ def open_corpus(corpus: Path, cache: Path) -> list[Stem]:
     songs = finished_songs(corpus)
     if not songs:
         raise FileNotFoundError(f"{corpus}: expected songs that recipes.open_weights.build wrote, found none")
-    found = [stem for song in tqdm(songs, desc="decoding", leave=False) for stem in _stems(song, cache)]
+    bar = tqdm(songs, desc="decoding", leave=False, disable=None)
+    found = [stem for song in bar for stem in _stems(song, cache)]
     return [stem for stem in found if stem.level > 0]
 
 
@@ -70,7 +71,7 @@ class Follower:
             return []
         songs = finished_songs(self._corpus)
         unknown = [song for song in songs if song.name not in self._known and not is_held_back(song.name)]
-        new = [song for song in unknown if _is_decoded(song, self._cache)][: self._at_most]
+        new = [song for song in unknown if is_decoded(song, self._cache)][: self._at_most]
         self._known.update(song.name for song in new)
         return [stem for song in new for stem in _stems(song, self._cache) if stem.level > 0]
 
@@ -87,7 +88,8 @@ def decode(song: Path, cache: Path) -> None:
             part.rename(array)
 
 
-def _is_decoded(song: Path, cache: Path) -> bool:
+def is_decoded(song: Path, cache: Path) -> bool:
+    """Whether all stems of a song are in the cache."""
     stems = json.loads((song / "song.json").read_text())["stems"]
     return all(_array(song, name, cache).exists() for name in stems)
 

@@ -21,7 +21,7 @@ shift
 : "${SEED:=0}"               # of the corpus
 : "${DTYPE:=float16}"        # of the weights that it leaves
 : "${TRAIN:=--hidden-size 352 --batch-size 64 --bf16 --learning-rate 2e-3 --ema 0.998 --epoch 1000}"
-mkdir -p "$out" "$WORK/corpus" "$WORK/site"
+mkdir -p "$out" "$WORK/corpus" "$WORK/cache" "$WORK/site"
 for archive; do tar xf "$archive" -C "${ROOT:-/}"; done
 [ ! -d /tmp/wheels ] || "$PYTHON" -m pip install -q --no-index --no-deps --target "$WORK/site" /tmp/wheels/*.whl
 export PYTHONPATH="$PWD:$WORK/site${PYTHONPATH:+:$PYTHONPATH}"
@@ -31,7 +31,7 @@ JAX_PLATFORMS=cpu OMP_NUM_THREADS=1 setsid nice -n 10 "$PYTHON" -m recipes.open_
     --rendered "$SONGS" --patches "$SONGS" --singers "$SONGS" --seed "$SEED" --workers "$WORKERS" --cache "$WORK/cache" >"$out/build.log" 2>&1 &
 builder=$!
 trap 'kill -- -"$builder" 2>/dev/null || true' EXIT
-songs() { find "$WORK/corpus" -path '*/rendered_*/song.json' | wc -l; }
+songs() { find "$WORK/cache" -name 'rendered_*.npy' | sed 's/_[a-z]*\.npy$//' | sort -u | wc -l; } # decoded ones
 end=$(awk "BEGIN {print int($began + 60 * $MINUTES)}")
 left() { echo $((end - 30 - $(date +%s))); } # half a minute is kept to write the weights down
 while [ "$(songs)" -lt "$FIRST" ] && [ "$(left)" -gt 0 ] && kill -0 "$builder" 2>/dev/null; do sleep 1; done
