@@ -59,11 +59,15 @@ class Follower:
         known: stems that one has already.
         every: steps between two looks.
         at_most: songs at a time, so that no step waits long.
+
+    Attributes:
+        taken: songs that it has found so far.
     """
 
     def __init__(self, corpus: Path, cache: Path, known: list[Stem], *, every: int = 20, at_most: int = 4):
         self._corpus, self._cache, self._every, self._at_most = corpus, cache, every, at_most
         self._known = {stem.song for stem in known}
+        self.taken = 0
 
     def __call__(self, step: int) -> list[Stem]:
         """Stems for training of a few new songs, or none."""
@@ -73,6 +77,7 @@ class Follower:
         unknown = [song for song in songs if song.name not in self._known and not is_held_back(song.name)]
         new = [song for song in unknown if is_decoded(song, self._cache)][: self._at_most]
         self._known.update(song.name for song in new)
+        self.taken += len(new)
         return [stem for song in new for stem in _stems(song, self._cache) if stem.level > 0]
 
 

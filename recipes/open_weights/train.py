@@ -209,9 +209,9 @@ def main(argv: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     print(f"{len({s.song for s in trained})} songs, validation on {', '.join(groups)}", flush=True)
-    metadata = {
+    metadata: dict[str, Any] = {
         "licence": "MIT",
-        "version": "7",
+        "version": "8",
         "sources": [f"{name} ({licence})" for name, licence, _ in ATTRIBUTIONS],
         "songs": len({stem.song for stem in trained}),
         "init": Path(args.init).name if args.init else "nothing",
@@ -262,6 +262,7 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     # The average after the last step; `model` holds the best of each target that was trained.
     ended = replaced(variables, places, result.variables)
+    metadata["songs"] += follow.taken if follow else 0
     for index, name in enumerate(STEMS):
         last = training.unstack(ended, index)
         save_weights(args.output / "last", name, last, config, metadata=metadata)
