@@ -28,10 +28,12 @@ export PYTHONPATH="$PWD:$WORK/site${PYTHONPATH:+:$PYTHONPATH}"
 
 # A session of its own, so that it and its workers can be ended together.
 JAX_PLATFORMS=cpu OMP_NUM_THREADS=1 setsid nice -n 10 "$PYTHON" -m recipes.open_weights.build --output "$WORK/corpus" \
-    --rendered "$SONGS" --patches "$SONGS" --singers "$SONGS" --seed "$SEED" --workers "$WORKERS" --cache "$WORK/cache" >"$out/build.log" 2>&1 &
+    --rendered "$SONGS" --patches "$SONGS" --singers "$SONGS" --seed "$SEED" --workers "$WORKERS" \
+    --cache "$WORK/cache" >"$out/build.log" 2>&1 &
 builder=$!
 trap 'kill -- -"$builder" 2>/dev/null || true' EXIT
-songs() { find "$WORK/cache" -name 'rendered_*.npy' | sed 's/_[a-z]*\.npy$//' | sort -u | wc -l; } # decoded ones
+# Decoded ones; an array that is still being written has a number before its ending.
+songs() { find "$WORK/cache" -name 'rendered_*[a-z].npy' | sed 's/_[a-z]*\.npy$//' | sort -u | wc -l; }
 end=$(awk "BEGIN {print int($began + 60 * $MINUTES)}")
 left() { echo $((end - 30 - $(date +%s))); } # half a minute is kept to write the weights down
 while [ "$(songs)" -lt "$FIRST" ] && [ "$(left)" -gt 0 ] && kill -0 "$builder" 2>/dev/null; do sleep 1; done

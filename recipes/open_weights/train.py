@@ -208,12 +208,13 @@ def main(argv: list[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
-    print(f"{len({s.song for s in trained})} songs, validation on {', '.join(groups)}", flush=True)
+    n_songs = len({stem.song for stem in trained})
+    print(f"{n_songs} songs, validation on {', '.join(groups)}", flush=True)
     metadata: dict[str, Any] = {
         "licence": "MIT",
         "version": "8",
         "sources": [f"{name} ({licence})" for name, licence, _ in ATTRIBUTIONS],
-        "songs": len({stem.song for stem in trained}),
+        "songs": n_songs,
         "init": Path(args.init).name if args.init else "nothing",
     }
     log = args.output / "validation.jsonl"
@@ -262,7 +263,7 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     # The average after the last step; `model` holds the best of each target that was trained.
     ended = replaced(variables, places, result.variables)
-    metadata["songs"] += follow.taken if follow else 0
+    metadata["songs"] = n_songs + (follow.taken if follow else 0)
     for index, name in enumerate(STEMS):
         last = training.unstack(ended, index)
         save_weights(args.output / "last", name, last, config, metadata=metadata)
