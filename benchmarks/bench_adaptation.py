@@ -1,4 +1,4 @@
-"""What adaptation to the song costs: the model in the package with and without it, audio to audio.
+"""What adaptation to the song and the second hearing cost: the model in the package with and without, audio to audio.
 
     python benchmarks/bench_adaptation.py
     python benchmarks/bench_adaptation.py --song song.wav --seconds 60 240 --repeats 5
@@ -7,6 +7,7 @@ The song is repeated up to the length asked for.
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,12 @@ from bench_separation import ROOT, song_of
 from harness import measure, report
 
 from jaxsep import load_separator, memory, separate
+
+CONTENDERS = {
+    "the nets alone": {"adaptation": 0, "hearings": 1},
+    "adapted": {"hearings": 1},
+    "adapted, vocals heard twice": {},
+}
 
 
 def main() -> None:
@@ -28,8 +35,8 @@ def main() -> None:
         audio, rate = song_of(arguments.song, length)
         audio = np.ascontiguousarray(audio.T)
         contenders = {
-            "the nets alone": lambda: separate(audio, rate, separator=separator, adaptation=0),  # noqa: B023
-            "adapted": lambda: separate(audio, rate, separator=separator),  # noqa: B023
+            name: partial(separate, audio, rate, separator=separator, **options)
+            for name, options in CONTENDERS.items()
         }
         timings = measure(contenders, repeats=arguments.repeats)
         rows += [{"seconds": length, "contender": name, **timing.row()} for name, timing in timings.items()]

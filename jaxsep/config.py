@@ -155,6 +155,8 @@ class SeparationConfig(_JsonRoundTrip):
         residual: add a stem of what the targets leave of the mixture.
         adaptation: steps by which the nets' magnitudes are adapted to what repeats in the song, see
             :mod:`jaxsep.adaptation`; 0 for none, None for as many as the model asks for.
+        hearings: how often the nets of voices hear the song, see :mod:`jaxsep.hearing`; None for as often as the
+            model asks for.
         consistency: share what the stems lack of the mixture, sample by sample, equally among them: for
             stems that are meant to be all of it, such as all targets of a model.
 
@@ -168,6 +170,7 @@ class SeparationConfig(_JsonRoundTrip):
     softmask: bool = False
     residual: bool = False
     adaptation: int | None = None
+    hearings: int | None = None
     consistency: bool = False
 
     def __post_init__(self) -> None:
@@ -175,6 +178,8 @@ class SeparationConfig(_JsonRoundTrip):
         _check_count("window", self.window, 0)
         if self.adaptation is not None:
             _check_count("adaptation", self.adaptation, 0)
+        if self.hearings is not None:
+            _check_count("hearings", self.hearings, 1)
         for name in ("softmask", "residual", "consistency"):
             _check_flag(name, getattr(self, name))
 

@@ -63,7 +63,8 @@ class SeparatorEstimator:
         if not isinstance(self.source, Separator):
             return {"source": repr(self.source)}
         weights = {"+".join(stack.targets): _digest(stack) for stack in self.source.stacks}
-        return {"source": self.source.name, "weights": weights, "adaptation": self.source.adaptation}
+        asked = {"adaptation": self.source.adaptation, "hearings": self.source.hearings}
+        return {"source": self.source.name, "weights": weights} | asked
 
     def settings(self, track: Track) -> dict[str, Any]:
         """The weights' digests and the configuration."""

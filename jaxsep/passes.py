@@ -23,7 +23,7 @@ from jaxsep.io.checkpoint import Weights
 from jaxsep.one_core import one_core_jit
 from jaxsep.rendering import Report
 
-__all__ = ["Sequences", "Stack", "decode", "encode", "recur", "stack_models"]
+__all__ = ["Sequences", "Stack", "decode", "encode", "pick", "recur", "stack_models"]
 
 
 class Stack(NamedTuple):
@@ -72,6 +72,16 @@ def stack_models(models: Mapping[str, Weights]) -> list[Stack]:
         joined["params"] = {name: value for name, value in joined["params"].items() if name != "lstm"}
         stacks.append(Stack(tuple(group), jax.device_put(joined), layers, lanes, config))
     return stacks
+
+
+def pick(stacks: Sequence[Stack], target: str) -> Stack:
+    """The net of one target alone."""
+    stack = next(stack for stack in stacks if target in stack.targets)
+    if len(stack.targets) == 1:
+        return stack
+    place = stack.targets.index(target)
+    variables, layers = jax.tree.map(lambda a: a[place : place + 1], (stack.variables, stack.layers))
+    return stack._replace(targets=(target,), variables=variables, layers=layers)
 
 
 def encode(
@@ -184,7 +194,7 @@ def _scan_now(params, read, n_valid, carry, lane) -> tuple[list[Array], lstm.LST
 
 
 def decode(
-    stacks: Sequence[Stack], hidden: list[Sequences], song: Iterable[Block]
+    stacks: Sequence[Stack], hidden: list[Sequences], song: Iterable[Block], *, keep: bool = False
 ) -> Iterator[rendering.Estimate]:
     """Read the song again and make its sources' magnitudes, a block at a time.
 
@@ -192,6 +202,7 @@ def decode(
         stacks: the nets.
         hidden: what :func:`recur` returned; emptied on the way.
         song: its blocks once more.
+        keep: leave ``hidden`` as it is.
 
     Yields:
         What :func:`jaxsep.rendering.render` makes stems of.
@@ -204,7 +215,7 @@ def decode(
             )
             for stack, sequences in zip(stacks, hidden, strict=True)
         )
-        for sequences in hidden:
+        for sequences in () if keep else hidden:
             sequences.blocks[index] = None  # type: ignore[call-overload]
         yield rendering.Estimate(block, spectrogram, magnitudes)
 

@@ -3,12 +3,13 @@
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float
 
-from jaxsep import adaptation, blocks, passes, rendering, stft
+from jaxsep import adaptation, blocks, hearing, passes, rendering, stft
 from jaxsep.config import OpenUnmixConfig, SeparationConfig
 from jaxsep.io import zoo
 from jaxsep.io.checkpoint import Weights
@@ -21,9 +22,6 @@ Progress = Callable[[float], None]
 """Called with the part of the work that is done, from 0 to 1."""
 
 BLOCK_FRAMES = 300  # the compiled blocks are multiples of this where the filter's window is the whole song
-
-# Shares of the three passes in the whole work, for the progress.
-ENCODE_SHARE, RECUR_SHARE, RENDER_SHARE = 0.2, 0.3, 0.5
 
 PIECE = 1 << 16  # samples at a time of a song in memory
 
@@ -70,12 +68,14 @@ class Separator:
         name: what they are called.
         licence: that of the weights.
         adaptation: steps of :mod:`jaxsep.adaptation`, where the settings of a separation name none.
+        hearings: how often the nets of voices hear a song, see :mod:`jaxsep.hearing`, likewise.
     """
 
     models: InitVar[Mapping[str, Weights]]
     name: str = ""
     licence: str = ""
     adaptation: int = 0
+    hearings: int = 1
     targets: tuple[str, ...] = field(init=False)
     config: OpenUnmixConfig = field(init=False)
     """The first net's configuration; its STFT, rate and channels are everyone's."""
@@ -86,7 +86,8 @@ class Separator:
         """Refuse nets that do not go together."""
         if not models:
             raise ValueError("expected a model for at least one target, got none")
-        SeparationConfig(adaptation=self.adaptation)  # refuses what is no number of steps
+        # Refuses what is no number of steps or of times.
+        SeparationConfig(adaptation=self.adaptation, hearings=self.hearings)
         first = next(iter(models.values())).config
         for target, model in models.items():
             for name in ("n_channels", "n_fft", "hop_length", "sample_rate"):
@@ -144,30 +145,35 @@ class Separator:
             n_samples = sum(piece.shape[-1] for piece in open_audio())
         n_frames = config.window or -(-stft.frame_count(n_samples, **sizes) // BLOCK_FRAMES) * BLOCK_FRAMES
         n_blocks = None if n_samples is None else blocks.count(n_samples, n_frames=n_frames, **sizes)
+        cut = partial(blocks.cut, n_frames=n_frames, **sizes)
 
         def song() -> Iterator[blocks.Block]:
-            pieces = (_group_channels(piece, self.config.n_channels) for piece in open_audio())
-            return blocks.cut(pieces, n_frames=n_frames, **sizes)
+            return cut(_group_channels(piece, self.config.n_channels) for piece in open_audio())
 
-        report = _part(progress, 0.0, ENCODE_SHARE)
-        encoded = passes.encode(self.stacks, song(), n_blocks=n_blocks, report=report)
-        report = _part(progress, ENCODE_SHARE, RECUR_SHARE)
-        hidden = passes.recur(self.stacks, encoded, report=report)
-        stems = rendering.render(
-            self._estimates(hidden, song(), config),
-            config,
-            **sizes,
-            n_blocks=len(hidden[0].blocks),
-            report=_part(progress, ENCODE_SHARE + RECUR_SHARE, RENDER_SHARE),
+        def render(
+            estimates: Iterator[rendering.Estimate], n_blocks: int, report: rendering.Report
+        ) -> hearing.Stems:
+            adapted = self._adapted(estimates, config)
+            return rendering.render(adapted, config, **sizes, n_blocks=n_blocks, report=report)
+
+        voices = {place: t for place, t in enumerate(self.targets) if t in adaptation.VOICES}
+        stems = hearing.separate(
+            self.stacks,
+            song,
+            cut,
+            render=render,
+            voices=voices,
+            n_hearings=(config.hearings or self.hearings) if voices else 1,
+            n_blocks=n_blocks,
+            report=progress or (lambda done: None),
         )
         for piece in stems:
             yield _ungroup_channels(piece, n_channels)
 
-    def _estimates(
-        self, hidden: list[passes.Sequences], song: Iterator[blocks.Block], config: SeparationConfig
+    def _adapted(
+        self, estimates: Iterator[rendering.Estimate], config: SeparationConfig
     ) -> Iterator[rendering.Estimate]:
         """What the nets make of the song, adapted to it if that is wished."""
-        estimates = passes.decode(self.stacks, hidden, song)
         n_steps = self.adaptation if config.adaptation is None else config.adaptation
         if not n_steps:
             return estimates
@@ -193,7 +199,13 @@ def load_separator(
         OSError: the weights can be neither found nor downloaded; the message says what to do.
     """
     loaded = zoo.resolve(model, targets)
-    return Separator(loaded.networks, name=loaded.name, licence=loaded.licence, adaptation=loaded.adaptation)
+    return Separator(
+        loaded.networks,
+        name=loaded.name,
+        licence=loaded.licence,
+        adaptation=loaded.adaptation,
+        hearings=loaded.hearings,
+    )
 
 
 def separate(
@@ -265,13 +277,6 @@ def _resample(audio: np.ndarray, rate_in: float, rate_out: float, length: int | 
         return audio
     resampler = Resampler(rate_in, rate_out, audio.shape[0])
     return np.concatenate([resampler.process(audio), resampler.finish(length)], axis=1)
-
-
-def _part(progress: Progress | None, start: float, share: float) -> rendering.Report:
-    """A report of one pass as a part of the whole."""
-    if progress is None:
-        return lambda done: None
-    return lambda done: progress(min(1.0, start + share * done))
 
 
 def _group_channels(

@@ -32,6 +32,7 @@ ORDER = [
     ["io", "blocks", "plot"],
     ["rendering"],
     ["passes", "factorised", "adaptation"],
+    ["hearing"],
     ["separation", "classic", "oracle", "training"],
     ["output", "songs", "scores"],
     ["stem_files", "estimators", "scoring", "summary"],

@@ -666,7 +666,7 @@ def test_trains_resumes_calibrates_exports_and_separates(built, tmp_path, capsys
     assert export.main(["--run", str(run), "--output", str(model), "--dtype", "float16"]) == 0
     assert saved_targets(model) == sorted(STEMS)
     weights, trained = load_weights(model, "drums"), load_weights(run / "last", "drums")
-    assert weights.metadata["licence"] == "MIT" and weights.metadata["version"] == "8"
+    assert weights.metadata["licence"] == "MIT" and weights.metadata["version"] == "9"
     np.testing.assert_allclose(
         weights.variables["params"]["output_mean"],
         gains["drums"] * trained.variables["params"]["output_mean"],

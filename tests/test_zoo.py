@@ -342,16 +342,22 @@ def test_damaged_folders(tmp_path, name, text, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("steps", [-1, 10**9, "20", True, 2.5])
-def test_models_may_ask_for_some_adaptation(tmp_path, steps):
+@pytest.mark.parametrize(
+    ("name", "least", "most", "number"),
+    [("adaptation", 0, 1000, number) for number in (-1, 10**9, "20", True, 2.5)]
+    + [("hearings", 1, 10, number) for number in (0, 11, "2", True)],
+)
+def test_models_may_ask_how_to_be_used(tmp_path, name, least, most, number):
     asking = tiny_folder(tmp_path / "asking")
     for path in asking.glob("*.json"):
         facts = json.loads(path.read_text())
-        path.write_text(json.dumps(facts | {"metadata": {"adaptation": 7}}))
-    assert zoo.resolve(asking).adaptation == 7
-    assert zoo.resolve(asking, ["vocals"]).adaptation == 0  # some of the targets are no model of the mixture
-    path.write_text(json.dumps(facts | {"metadata": {"adaptation": steps}}))
-    with pytest.raises(ValueError, match=rf"{path.name}: expected an adaptation of 0 to 1000 steps, got"):
+        path.write_text(json.dumps(facts | {"metadata": {name: 7}}))
+    assert getattr(zoo.resolve(asking), name) == 7
+    assert (
+        getattr(zoo.resolve(asking, ["vocals"]), name) == least
+    )  # some of the targets are no model of the mixture
+    path.write_text(json.dumps(facts | {"metadata": {name: number}}))
+    with pytest.raises(ValueError, match=rf"{path.name}: expected {name} of {least} to {most}, got"):
         zoo.resolve(asking)
 
 

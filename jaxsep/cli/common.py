@@ -39,7 +39,7 @@ DEVICES = ("cpu", "gpu", "tpu")
 
 # For each method, those of the options that not all methods heed which it does.
 METHODS = {
-    "umx": {"model", "targets", "niter", "wiener_win_len", "residual", "softmask", "adaptation"},
+    "umx": {"model", "targets", "niter", "wiener_win_len", "residual", "softmask", "adaptation", "hearings"},
     "nmf": {"components", "iterations"},
     "nmfd": {"components", "iterations"},
     "classic": {"niter", "wiener_win_len"},
@@ -86,6 +86,13 @@ def add_source_options(parser: Any, *, several: bool = False) -> None:
         metavar="STEPS",
         help="fit the nets' magnitudes to what repeats in the song; 0: do not (default: as the model asks)",
     )
+    add(
+        "--hearings",
+        type=int,
+        metavar="TIMES",
+        help="let the nets of voices hear the song so often, each time with the voice that they found brought forward; "
+        "1: once (default: as the model asks)",
+    )
     add("--softmask", action="store_true", help="start the filter from ratio masks")
     add("--consistency", action="store_true", help="make the stems sum to the mixture exactly")
 
@@ -93,7 +100,8 @@ def add_source_options(parser: Any, *, several: bool = False) -> None:
 def refuse_unheeded(arguments: argparse.Namespace, methods: Sequence[str]) -> None:
     """An option that no method has a use for is a mistake, which silence would hide.
 
-    So are consistency and adaptation among some of the targets, which would put the rest of the mixture into them.
+    So are consistency, adaptation and hearings among some of the targets, which would put the rest of the mixture into
+    them.
     """
     heeded = set().union(*(METHODS[method] for method in methods))
     for option in sorted(set().union(*METHODS.values()) - heeded):
@@ -108,6 +116,8 @@ def refuse_unheeded(arguments: argparse.Namespace, methods: Sequence[str]) -> No
         )
     if arguments.adaptation and arguments.targets:
         raise ValueError("--adaptation: expected all targets, got it with --targets")
+    if arguments.hearings and arguments.targets:
+        raise ValueError("--hearings: expected all targets, got it with --targets")
 
 
 def separation_config(arguments: argparse.Namespace, *, residual: bool = False) -> SeparationConfig:
@@ -117,6 +127,7 @@ def separation_config(arguments: argparse.Namespace, *, residual: bool = False) 
         window=arguments.wiener_win_len,
         softmask=arguments.softmask,
         adaptation=arguments.adaptation,
+        hearings=arguments.hearings,
         residual=residual,
         consistency=arguments.consistency,
     )

@@ -16,7 +16,8 @@ __all__ = ["contenders", "evaluations_in", "folders_of", "labelled", "refuse_con
 
 # What only a separator has a use for.
 _SEPARATOR_OPTIONS = (
-    "targets", "components", "iterations", "niter", "wiener_win_len", "softmask", "adaptation", "consistency",
+    "targets", "components", "iterations", "niter", "wiener_win_len", "softmask", "adaptation", "hearings",
+    "consistency",
 )  # fmt: skip
 
 

@@ -35,7 +35,7 @@ DEFAULT_MODEL = "umx-open"
 
 # The order in which everyone in this field names them; other targets follow by the alphabet.
 _USUAL_ORDER = ("vocals", "drums", "bass", "other")
-_MOST_STEPS = 1000  # of adaptation that a model may ask for
+_MOST_STEPS, _MOST_HEARINGS = 1000, 10  # that a model may ask for
 _ZENODO = "https://zenodo.org/records/{record}/files/{file}"
 _ZENODO_API = "https://zenodo.org/api/records/{record}/files/{file}/content"
 _HUGGING_FACE = "https://huggingface.co/teamup-tech/Open-Unmix-weights/resolve/main/{file}"
@@ -125,6 +125,8 @@ class Model:
     licence: str
     adaptation: int = 0
     """Steps of `jaxsep.adaptation` that the weights ask for where all their targets are loaded."""
+    hearings: int = 1
+    """How often, see `jaxsep.hearing`, likewise."""
 
     @property
     def targets(self) -> list[str]:
@@ -206,8 +208,8 @@ def _load_folder(name: str, folder: Path, targets: Sequence[str] | None) -> Mode
     load = load_weights if ours else load_umx_weights
     networks = {target: load(folder, target) for target in _choose(targets, known, name)}
     # Some of the targets are no model of the mixture.
-    steps = _adaptation(folder, networks) if len(networks) == len(known) else 0
-    model = Model(name, networks, _licence(list(networks.values())), steps)
+    asked = _asked(folder, networks) if len(networks) == len(known) else {}
+    model = Model(name, networks, _licence(list(networks.values())), **asked)
     for target, weights in networks.items():
         mine, first = weights.config, model._first
         for field in ("n_fft", "hop_length", "sample_rate", "n_channels"):
@@ -284,12 +286,15 @@ def _licence(networks: Sequence[Weights]) -> str:
     return "; ".join(named) or "not stated"
 
 
-def _adaptation(folder: Path, networks: Mapping[str, Weights]) -> int:
-    """The steps that the weights ask for, if they do."""
-    asked = {target: weights.metadata.get("adaptation", 0) for target, weights in networks.items()}
-    for target, steps in asked.items():
-        if isinstance(steps, bool) or not isinstance(steps, int) or not 0 <= steps <= _MOST_STEPS:
-            raise ValueError(
-                f"{folder / target}.json: expected an adaptation of 0 to {_MOST_STEPS} steps, got {steps!r}"
-            )
-    return min(asked.values())
+def _asked(folder: Path, networks: Mapping[str, Weights]) -> dict[str, int]:
+    """How the weights ask to be used, if they do."""
+    asked = {}
+    for name, least, most in (("adaptation", 0, _MOST_STEPS), ("hearings", 1, _MOST_HEARINGS)):
+        numbers = {target: weights.metadata.get(name, least) for target, weights in networks.items()}
+        for target, number in numbers.items():
+            if isinstance(number, bool) or not isinstance(number, int) or not least <= number <= most:
+                raise ValueError(
+                    f"{folder / target}.json: expected {name} of {least} to {most}, got {number!r}"
+                )
+        asked[name] = min(numbers.values())
+    return asked

@@ -20,7 +20,8 @@ from recipes.open_weights.sources import ATTRIBUTIONS
 __all__ = ["main"]
 
 _LARGEST = 40e6  # bytes, of the whole folder
-_ADAPTATION = 20  # steps of `jaxsep.adaptation` that separation shall make: docs/open_weights.md
+# Steps of `jaxsep.adaptation` that separation shall make, and how often `jaxsep.hearing`: docs/open_weights.md.
+_ASKED = {"adaptation": 20, "hearings": 2}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -43,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
         nets = load_nets(args.run / args.nets)
         for name, variables, facts in zip(STEMS, nets.variables, nets.metadata, strict=True):
             louder = with_gain(variables, gains[name])
-            metadata = {**facts, "gain": gains[name], "adaptation": _ADAPTATION}
+            metadata = {**facts, "gain": gains[name], **_ASKED}
             save_weights(args.output, name, louder, nets.config, dtype=args.dtype, metadata=metadata)
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
@@ -88,7 +89,8 @@ Version {facts["version"]} · {", ".join(STEMS)} · {config.sample_rate / 1000:g
 Four Open-Unmix nets (hidden size {config.hidden_size}, {config.n_layers} LSTM layers, {parameters:.1f} million
 parameters each, kernels stored as {dtype}), trained together on {facts["songs"]} songs.
 Begun from: {facts["init"]}.{averaged}
-Separation adapts their magnitudes to the song in {_ADAPTATION} steps.
+Separation adapts their magnitudes to the song in {_ASKED["adaptation"]} steps; the net of vocals
+hears it {_ASKED["hearings"]} times.
 
 They are in the package so that the first separation works offline and may be used for anything. Where the licence of
 weights trained on MUSDB18 allows their use, those are stronger: `python separate.py --model umxhq mix.wav` downloads

@@ -212,7 +212,7 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{n_songs} songs, validation on {', '.join(groups)}", flush=True)
     metadata: dict[str, Any] = {
         "licence": "MIT",
-        "version": "8",
+        "version": "9",
         "sources": [f"{name} ({licence})" for name, licence, _ in ATTRIBUTIONS],
         "songs": n_songs,
         "init": Path(args.init).name if args.init else "nothing",
