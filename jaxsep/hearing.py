@@ -12,6 +12,7 @@ filter separates x once more.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -32,8 +33,8 @@ Stems = Iterator[Float[np.ndarray, "group source channel time"]]
 Render = Callable[[Iterator[Estimate], int, Report], Stems]
 """Makes stems of estimates, of so many blocks; tells the part that is done."""
 
-# Of the three passes in the work of a hearing in per cent, the first one's and those of voices alone: for the progress.
-ALL_SHARES, VOICE_SHARES = (20, 30, 50), (5, 10, 85)
+# Of the passes in the work: encoding and recurrence of all nets and of a voice's alone, and rendering. For the progress.
+ALL_SHARES, VOICE_SHARES, RENDER_SHARE = (20, 30), (5, 10), 50
 
 
 class _Heard(NamedTuple):
@@ -71,18 +72,18 @@ def separate(
         The stems of the last hearing, piece by piece. Those of voices are kept from one hearing to the next, beside
         what the decoders need.
     """
-    reports = _reports(report, n_hearings)
-    heard = _hear(stacks, song, n_blocks, *reports[0][:2])
+    reports = _reports(report, len(voices), n_hearings)
+    heard = _hear(stacks, song, n_blocks, reports)
     n_blocks = len(heard.hidden[0].blocks)
     again: dict[int, _Heard] = {}
-    for index in range(1, n_hearings):
-        stems = render(_decode(heard, again, keep=True), n_blocks, reports[index - 1][2])
+    for _ in range(1, n_hearings):
+        stems = render(_decode(heard, again, keep=True), n_blocks, next(reports))
         found = [piece[:, list(voices)] for piece in stems]
         for number, (place, target) in enumerate(voices.items()):
             voice = [piece[:, number] for piece in found]
             closer = brought_forward(song, lambda voice=voice: cut(voice))
-            again[place] = _hear([passes.pick(stacks, target)], closer, n_blocks, *reports[index][:2])
-    yield from render(_decode(heard, again, keep=False), n_blocks, reports[-1][2])
+            again[place] = _hear([passes.pick(stacks, target)], closer, n_blocks, reports)
+    yield from render(_decode(heard, again, keep=False), n_blocks, next(reports))
 
 
 def brought_forward(song: Song, found: Song) -> Song:
@@ -102,11 +103,9 @@ def brought_forward(song: Song, found: Song) -> Song:
     return mean
 
 
-def _hear(
-    stacks: list[passes.Stack], song: Song, n_blocks: int | None, encoded: Report, recurred: Report
-) -> _Heard:
-    made = passes.encode(stacks, song(), n_blocks=n_blocks, report=encoded)
-    return _Heard(stacks, song, passes.recur(stacks, made, report=recurred))
+def _hear(stacks: list[passes.Stack], song: Song, n_blocks: int | None, reports: Iterator[Report]) -> _Heard:
+    encoded = passes.encode(stacks, song(), n_blocks=n_blocks, report=next(reports))
+    return _Heard(stacks, song, passes.recur(stacks, encoded, report=next(reports)))
 
 
 def _decode(heard: _Heard, again: Mapping[int, _Heard], *, keep: bool) -> Iterator[Estimate]:
@@ -129,18 +128,12 @@ def _apart(made: Array) -> list[Array]:
     return [made] if len(made) == 1 else jnp.split(made, len(made))
 
 
-def _reports(report: Report, n_hearings: int) -> list[list[Report]]:
-    """For the passes of each hearing."""
-    reports: list[list[Report]] = []
-    start = 0
-    for index in range(n_hearings):
-        reports.append([])
-        for share in VOICE_SHARES if index else ALL_SHARES:
-            reports[-1].append(_part(report, start, share, 100 * n_hearings))
-            start += share
-    return reports
+def _reports(report: Report, n_voices: int, n_hearings: int) -> Iterator[Report]:
+    """For each pass of each hearing, in order."""
+    shares = [*ALL_SHARES, RENDER_SHARE, *(n_hearings - 1) * (*n_voices * VOICE_SHARES, RENDER_SHARE)]
+    for index, share in enumerate(shares):
+        yield partial(_report_part, report, sum(shares[:index]), share, sum(shares))
 
 
-def _part(report: Report, start: int, share: int, whole: int) -> Report:
-    """A report of one pass as a part of the whole."""
-    return lambda done: report((start + share * done) / whole)
+def _report_part(report: Report, start: int, share: int, whole: int, done: float) -> None:
+    report((start + share * done) / whole)

@@ -104,9 +104,10 @@ def test_second_song_of_another_length_compiles_nothing_and_audio_is_untouched()
 
 @pytest.mark.parametrize("n_hearings", [1, 2, 3])
 @pytest.mark.parametrize("n_samples", [1, 160, 700])
-def test_progress_goes_from_0_to_1(n_hearings, n_samples):
-    steps = []
-    stems_of(SEPARATOR, song(n_samples), window=WINDOW, hearings=n_hearings, progress=steps.append)
+@pytest.mark.parametrize("targets", [("drums", "vocals"), ("speech", "vocals")])
+def test_progress_goes_from_0_to_1(targets, n_hearings, n_samples):
+    steps, separator = [], Separator(dict(zip(targets, NETS.values(), strict=True)))
+    stems_of(separator, song(n_samples), window=WINDOW, hearings=n_hearings, progress=steps.append)
     assert len(steps) >= 3 * n_hearings
     assert steps[0] > 0 and steps[-1] == 1
     assert all(before < after for before, after in pairwise(steps))
