@@ -33,7 +33,7 @@ Stems = Iterator[Float[np.ndarray, "group source channel time"]]
 Render = Callable[[Iterator[Estimate], int, Report], Stems]
 """Makes stems of estimates, of so many blocks; tells the part that is done."""
 
-# Of the passes in the work: encoding and recurrence of all nets and of a voice's alone, and rendering. For the progress.
+# Of the passes in the work, for the progress: encoding and recurrence of all nets and of a voice alone, rendering.
 ALL_SHARES, VOICE_SHARES, RENDER_SHARE = (20, 30), (5, 10), 50
 
 
