@@ -116,7 +116,7 @@ def refuse_unheeded(arguments: argparse.Namespace, methods: Sequence[str]) -> No
         )
     if arguments.adaptation and arguments.targets:
         raise ValueError("--adaptation: expected all targets, got it with --targets")
-    if arguments.hearings and arguments.targets:
+    if (arguments.hearings or 1) > 1 and arguments.targets:
         raise ValueError("--hearings: expected all targets, got it with --targets")
 
 
