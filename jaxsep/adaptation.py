@@ -21,6 +21,7 @@ from jaxtyping import Array, Complex, Float
 
 from jaxsep import filtering, masking
 from jaxsep.descent import over_batch
+from jaxsep.planes import sum_along
 from jaxsep.rendering import Estimate
 
 __all__ = ["VOICES", "adapt", "adapted"]
@@ -171,9 +172,9 @@ def _model(
     w, h = w.reshape(n_freq, len(again), N_COMPONENTS), h.reshape(len(again), N_COMPONENTS, n_frames)
     model = v.at[again].set(jnp.einsum("fsk,skt->sft", w, h))
     # Few spectra cannot follow what glides: a voice that its net was too shy of is among what they leave.
-    unexplained = jnp.maximum(mixture - model.sum(axis=0), 0)
+    unexplained = jnp.maximum(mixture - sum_along(model, 0), 0)
     near = _near(v**2)
-    part = jnp.sqrt(near / jnp.maximum(near.sum(axis=0, keepdims=True), jnp.finfo(v.dtype).tiny))
+    part = jnp.sqrt(near / jnp.maximum(sum_along(near, 0), jnp.finfo(v.dtype).tiny))
     return model.at[voices].add(unexplained[None] * part[voices])
 
 

@@ -27,6 +27,7 @@ from jaxsep import blocks, stft
 from jaxsep.config import SeparationConfig
 from jaxsep.factorised import BLOCK_FRAMES, common_magnitude
 from jaxsep.median_filter import median_filter
+from jaxsep.planes import sum_along
 from jaxsep.rendering import Estimate, OpenAudio, Report, render, transform
 from jaxsep.repetition import similar_median
 
@@ -172,9 +173,7 @@ def cues(
         peak=log(v) - log(across),
         drift=log(short) - log(long),
         novelty=log(v) - log(repeating),
-        percussive=jnp.broadcast_to(
-            log(across.sum(axis=0, keepdims=True)) - log(long.sum(axis=0, keepdims=True)), v.shape
-        ),
+        percussive=jnp.broadcast_to(log(sum_along(across, 0)) - log(sum_along(long, 0)), v.shape),
         centre=_centre(spectrogram, floor),
     )
 
@@ -266,8 +265,8 @@ def _centre(spectrogram: Array, floor: Array) -> Float[Array, "freq frame"]:
     Both are means over 5 bins and 15 frames; the result is within -2 and 4, and 4 for one channel.
     """
     n_channels = spectrogram.shape[0]
-    total = jnp.sum(jnp.abs(spectrogram) ** 2, axis=0)
-    common = jnp.abs(jnp.sum(spectrogram, axis=0)) ** 2 / n_channels
+    total = sum_along(jnp.abs(spectrogram) ** 2, 0)
+    common = jnp.abs(sum_along(spectrogram, 0)) ** 2 / n_channels
     sums = (
         jax.lax.reduce_window(x, 0.0, jax.lax.add, (5, 15), (1, 1), "SAME")
         for x in (common, jnp.maximum(total - common, 0))

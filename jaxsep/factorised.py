@@ -22,6 +22,7 @@ from jaxtyping import Array, Complex, Float
 
 from jaxsep import blocks, masking, nmf, nmfd
 from jaxsep.config import SeparationConfig
+from jaxsep.planes import sum_along
 from jaxsep.rendering import Estimate, OpenAudio, Report, render, transform
 
 __all__ = ["Factorisation", "component_masks", "factorise"]
@@ -203,7 +204,7 @@ def common_magnitude(
     spectrogram: Complex[Array, "channel freq frame"], n_valid: Array | int
 ) -> Float[Array, "freq frame"]:
     """``sqrt(mean_c |X_c|²)`` of all channels, and 0 in frames from `n_valid` on."""
-    power = jnp.mean(jnp.abs(spectrogram) ** 2, axis=0)
+    power = sum_along(jnp.abs(spectrogram) ** 2, 0) / len(spectrogram)
     return jnp.where(jnp.arange(power.shape[-1]) < n_valid, jnp.sqrt(power), 0)
 
 

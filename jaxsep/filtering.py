@@ -29,7 +29,7 @@ from jaxsep.gaussian import (
     mix_covariance,
     wiener_gain,
 )
-from jaxsep.planes import Planes
+from jaxsep.planes import Planes, sum_along
 from jaxsep.refinement import compress_filter, reduce_interferences, residual_model, smooth
 
 __all__ = [
@@ -109,7 +109,7 @@ def _wiener(v_sources, x, n_iters, softmask, residual, scale_factor, eps):
         y = softmask_estimate(v_sources, x, eps=eps) if softmask else mixture_phase_estimate(v_sources, x)
         if not residual:
             return y
-        return jnp.concatenate([y, _per_source(x - jnp.sum(y, axis=-4))], axis=-4)
+        return jnp.concatenate([y, _per_source(x - sum_along(y, -4))], axis=-4)
 
     def separate(v_sources, x, max_abs):
         # Taken apart once, or every loop that reads the mixture would do it anew.
@@ -213,7 +213,7 @@ def softmask_estimate(
         Array([0.+1.j, 0.+3.j], dtype=complex64)
     """
     v_sources, x = jnp.asarray(v_sources), jnp.asarray(x)
-    return amplify(_per_source(x), v_sources / (eps + jnp.sum(v_sources, axis=-4, keepdims=True)))
+    return amplify(_per_source(x), v_sources / (eps + _per_source(sum_along(v_sources, -4))))
 
 
 def mixture_phase_estimate(

@@ -4,7 +4,7 @@ The masks of a set sum to one, so that masked spectrograms sum to the mixture, w
 above 1 leave a residual, and of two equal magnitudes an infinite power gives the bin to neither.
 """
 
-from functools import partial
+from functools import partial, reduce
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from jaxsep.beta_divergence import as_magnitude
 from jaxsep.median_filter import median_filter
+from jaxsep.planes import sum_along
 
 # Compiled, a median needs no copies of its input. But its comparisons grow with the square of its length: 63
 # compile in a second, 101 in more than a minute. Longer ones go operation by operation.
@@ -100,10 +101,10 @@ def alpha_wiener(
     _check_axis(axis, magnitudes)
     _check_power(alpha)
     # Over the largest source: powers of quiet magnitudes would vanish.
-    largest = magnitudes.max(axis=axis, keepdims=True)
+    largest = jnp.expand_dims(reduce(jnp.maximum, jnp.unstack(magnitudes, axis=axis)), axis)
     silent = largest < jnp.finfo(magnitudes.dtype).tiny
     powers = jnp.where(silent, 1, magnitudes / jnp.where(silent, 1, largest)) ** alpha
-    return powers / powers.sum(axis=axis, keepdims=True)
+    return powers / jnp.expand_dims(sum_along(powers, axis), axis)
 
 
 def binary(magnitudes: Float[Array, "..."], *, axis: int = -4) -> Float[Array, "..."]:

@@ -1,4 +1,4 @@
-"""Complex arrays as two real ones. XLA's CPU computes with eight real numbers at once, with complex ones singly."""
+"""Complex arrays as two real ones, and sums of arrays, as XLA's CPU computes them eight numbers at once."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Complex, Float
 
-__all__ = ["Planes", "total"]
+__all__ = ["Planes", "sum_along", "total"]
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Planes:
-    """Complex numbers in two arrays of equal shape.
+    """Complex numbers in two arrays of equal shape. With complex ones XLA's CPU computes singly.
 
     Example:
         >>> z = Planes.of(jnp.array([3 + 4j]))
@@ -65,3 +65,15 @@ class Planes:
 def total(terms: Iterable[Any]) -> Any:
     """Sum of one or more arrays or :class:`Planes`."""
     return reduce(add, terms)
+
+
+def sum_along(z: Array, axis: int) -> Array:
+    """``z.sum(axis)`` for a short axis, such as that of the sources, slice by slice.
+
+    Where no other axis goes before it XLA's CPU would sum number by number, and take twenty times as long.
+
+    Example:
+        >>> sum_along(jnp.array([[1.0, 2.0], [3.0, 4.0]]), axis=0)
+        Array([4., 6.], dtype=float32)
+    """
+    return total(jnp.unstack(z, axis=axis))

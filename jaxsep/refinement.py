@@ -6,7 +6,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Complex, Float, Inexact
 
-from jaxsep.planes import Planes
+from jaxsep.planes import Planes, sum_along
 
 __all__ = ["compress_filter", "reduce_interferences", "residual_model", "smooth"]
 
@@ -46,7 +46,7 @@ def residual_model(
     # Twice `where`: a power below 1 has an infinite slope at 0.
     observed = jnp.where(power > 0, jnp.where(power > 0, power, 1.0) ** (alpha / 2), 0.0)
     v_sources = jnp.broadcast_to(v_sources, (*v_sources.shape[:-3], *x.shape[-3:]))
-    total = jnp.sum(v_sources, axis=-4)
+    total = sum_along(v_sources, -4)
     if autoscale:
         eps = jnp.finfo(total.dtype).eps
         fit = jnp.sum(observed * total, axis=-1, keepdims=True)
@@ -132,7 +132,7 @@ def reduce_interferences(
     smoothed = smooth(v_sources, width=10.0) if smoothed is None else jnp.asarray(smoothed)
     # The same in double precision: this is the level of silence, not of rounding.
     eps = jnp.finfo(jnp.float32).eps
-    share = smoothed / (eps + jnp.sum(smoothed, axis=-4, keepdims=True))
+    share = smoothed / (eps + sum_along(smoothed, -4)[..., None, :, :, :])
     return v_sources * jax.nn.sigmoid(slope * (share - threshold))
 
 

@@ -17,6 +17,7 @@ from jaxtyping import Array, Complex, Float
 from jaxsep import filtering, memory, stft
 from jaxsep.blocks import Block
 from jaxsep.config import SeparationConfig
+from jaxsep.planes import sum_along
 
 __all__ = ["Estimate", "OpenAudio", "Report", "render", "transform"]
 
@@ -158,7 +159,7 @@ def _filter(
     weight = weight.at[:overlap].add(tail.weight)
     finished = total / jnp.where(weight > 0, weight, 1)[None, None, None]
     if config.consistency:
-        missing = samples - jnp.sum(finished, axis=1)
+        missing = samples - sum_along(finished, 1)
         finished = finished + missing[:, None] / finished.shape[1]
     step = n_frames * hop_length
     return finished, _Tail(total[..., step:], weight[step:])
