@@ -173,9 +173,10 @@ def _model(
     model = v.at[again].set(jnp.einsum("fsk,skt->sft", w, h))
     # Few spectra cannot follow what glides: a voice that its net was too shy of is among what they leave.
     unexplained = jnp.maximum(mixture - sum_along(model, 0), 0)
-    near = _near(v**2)
-    part = jnp.sqrt(near / jnp.maximum(sum_along(near, 0), jnp.finfo(v.dtype).tiny))
-    return model.at[voices].add(unexplained[None] * part[voices])
+    power = v**2
+    near, all_near = _near(power[voices]), _near(sum_along(power, 0)[None])
+    part = jnp.sqrt(near / jnp.maximum(all_near, jnp.finfo(v.dtype).tiny))
+    return model.at[voices].add(unexplained[None] * part)
 
 
 def _near(power: Float[Array, "source freq frame"]) -> Float[Array, "source freq frame"]:
