@@ -53,6 +53,7 @@ LINES = [
     Line("Wiener filter, 1294 frames, EM 1", "filtering", "openunmix", where={"frames": 1294, "n_iters": 1}),
     Line("Wiener filter, 1294 frames, EM 1", "filtering", "norbert", where={"frames": 1294, "n_iters": 1}),
     Line("STFT of 4 minutes", "stft", "torch stft", "jaxsep stft"),
+    Line("the same, in memory as in its shape", "stft", "torch stft, copied into order", "jaxsep stft"),
     Line("inverse STFT of 4 minutes", "stft", "torch istft", "jaxsep istft"),
     Line("the net on 60 s", "openunmix", "openunmix song", "jaxsep song"),
     Line("its gradient, 16 x 6 s", "openunmix", "openunmix gradient", "jaxsep gradient"),

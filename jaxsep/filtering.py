@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Complex, Float
 
+from jaxsep.cache_blocks import in_blocks
 from jaxsep.gaussian import (
     amplify,
     apply_filter,
@@ -242,34 +243,15 @@ def mixture_phase_estimate(
 
 
 def _in_frequency_blocks(function: Callable, v_sources: Array, x: Array, max_abs: Array) -> Array:
-    """``function(v_sources, x, max_abs)`` for a function that treats each frequency by itself.
-
-    On a CPU each step of the algebra is a pass over memory, unless the bins are taken by blocks that stay in
-    the cache. Accelerators want all at once, and so does differentiation, which would have to add up a
-    full-sized gradient after each block.
-    """
+    """``function(v_sources, x, max_abs)`` for a function that treats each frequency by itself."""
     n_freqs = x.shape[-2]
     block = max(1, _BLOCK_ELEMENTS // max(1, v_sources.size // v_sources.shape[-3] * x.shape[-3] // n_freqs))
-    if block >= n_freqs:
-        return function(v_sources, x, max_abs)
-    result = jax.eval_shape(function, v_sources, x, max_abs)
 
-    def blockwise(v_sources, x, max_abs):
-        def separate_block(i, y):
-            # The last block overlaps its neighbour where the frequencies do not divide: the same bins again.
-            start = jnp.minimum(i * block, n_freqs - block)
-            v_block, x_block = (
-                lax.dynamic_slice_in_dim(a, start, block, axis=a.ndim - 2) for a in (v_sources, x)
-            )
-            # XLA does not split an update in place over threads: keep it from fusing the arithmetic into it.
-            y_block = lax.optimization_barrier(function(v_block, x_block, max_abs))
-            return lax.dynamic_update_slice_in_dim(y, y_block, start, axis=y.ndim - 2)
+    def part(start: Array, v_sources: Array, x: Array, max_abs: Array) -> Array:
+        cut = (lax.dynamic_slice_in_dim(a, start, block, axis=a.ndim - 2) for a in (v_sources, x))
+        return function(*cut, max_abs)
 
-        return lax.fori_loop(0, -(-n_freqs // block), separate_block, jnp.zeros(result.shape, result.dtype))
-
-    separate = jax.custom_jvp(lambda *args: lax.platform_dependent(*args, cpu=blockwise, default=function))
-    separate.defjvp(partial(jax.jvp, function))
-    return separate(v_sources, x, max_abs)
+    return in_blocks(function, part, v_sources, x, max_abs, block=block, axis=-2)
 
 
 def _per_source(x: Array) -> Array:
