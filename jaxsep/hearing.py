@@ -30,8 +30,8 @@ Song = Callable[[], Iterator[Block]]
 
 Stems = Iterator[Float[np.ndarray, "group source channel time"]]
 
-Render = Callable[[Iterator[Estimate], int, Report], Stems]
-"""Makes stems of estimates, of so many blocks; tells the part that is done."""
+Render = Callable[[Iterator[Estimate], int, Report, tuple[int, ...] | None], Stems]
+"""Makes stems of estimates, of so many blocks; tells the part that is done. The numbers are of the stems wanted."""
 
 # Of the passes in the work, for the progress: encoding and recurrence of all nets and of a voice alone, rendering.
 ALL_SHARES, VOICE_SHARES, RENDER_SHARE = (20, 30), (5, 10), 50
@@ -77,13 +77,12 @@ def separate(
     n_blocks = len(heard.hidden[0].blocks)
     again: dict[int, _Heard] = {}
     for _ in range(1, n_hearings):
-        stems = render(_decode(heard, again, keep=True), n_blocks, next(reports))
-        found = [piece[:, list(voices)] for piece in stems]
+        found = list(render(_decode(heard, again, keep=True), n_blocks, next(reports), tuple(voices)))
         for number, (place, target) in enumerate(voices.items()):
             voice = [piece[:, number] for piece in found]
             closer = brought_forward(song, lambda voice=voice: cut(voice))
             again[place] = _hear([passes.pick(stacks, target)], closer, n_blocks, reports)
-    yield from render(_decode(heard, again, keep=False), n_blocks, next(reports))
+    yield from render(_decode(heard, again, keep=False), n_blocks, next(reports), None)
 
 
 def brought_forward(song: Song, found: Song) -> Song:

@@ -6,6 +6,7 @@ with them and adds up the frames. Only the samples that two blocks share wait in
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -54,6 +55,7 @@ def render(
     hop_length: int,
     n_blocks: int | None = None,
     report: Report | None = None,
+    kept: tuple[int, ...] | None = None,
 ) -> Iterator[Float[np.ndarray, "group source channel time"]]:
     """Filter a song with the magnitudes of its sources, a block at a time.
 
@@ -64,11 +66,15 @@ def render(
         hop_length: samples between frames.
         n_blocks: how many there are, if that is known.
         report: called with the part that is done.
+        kept: the numbers of the sources that are wanted as sound; all by default. With some of them
+            ``config.consistency``, which is about the sum of all, has no say.
 
     Yields:
         float32 pieces that together are as long as the song; with ``config.residual`` one source more.
     """
-    pieces = _pieces(estimates, config, n_fft=n_fft, hop_length=hop_length)
+    if kept is not None:
+        config = replace(config, consistency=False)
+    pieces = _pieces(estimates, config, kept, n_fft=n_fft, hop_length=hop_length)
     for index, piece in enumerate(_ahead(pieces)):
         yield piece
         if report and n_blocks:
@@ -89,15 +95,21 @@ def _ahead(pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 def _pieces(
-    estimates: Iterable[Estimate], config: SeparationConfig, *, n_fft: int, hop_length: int
+    estimates: Iterable[Estimate],
+    config: SeparationConfig,
+    kept: tuple[int, ...] | None,
+    *,
+    n_fft: int,
+    hop_length: int,
 ) -> Iterator[Float[np.ndarray, "group source channel time"]]:
     overlap, position, tail = n_fft - hop_length, -(n_fft // 2), None
     for index, estimate in enumerate(estimates):
         block, magnitudes = estimate.block, estimate.magnitudes
         if tail is None:
-            n_sources = sum(len(some) for some in magnitudes) + config.residual
+            if kept is None:
+                kept = tuple(range(sum(len(some) for some in magnitudes) + config.residual))
             group, channels = block.samples.shape[:2]
-            tail = _Tail(jnp.zeros((group, n_sources, channels, overlap)), jnp.zeros(overlap))
+            tail = _Tail(jnp.zeros((group, len(kept), channels, overlap)), jnp.zeros(overlap))
         made, tail = _filter(
             magnitudes,
             estimate.spectrogram,
@@ -107,6 +119,7 @@ def _pieces(
             n_fft=n_fft,
             hop_length=hop_length,
             config=config,
+            kept=kept,
         )
         stop = block.length - position if block.is_last else block.samples.shape[-1] - overlap
         yield np.asarray(made)[..., max(0, -position) : stop]
@@ -121,7 +134,7 @@ class _Tail(NamedTuple):
     weight: Array  # (n_fft - hop_length,), the summed squared window
 
 
-@partial(jax.jit, static_argnames=("n_fft", "hop_length", "config"))
+@partial(jax.jit, static_argnames=("n_fft", "hop_length", "config", "kept"))
 def _filter(
     magnitudes: tuple[Array, ...],
     spectrogram: Array,
@@ -132,6 +145,7 @@ def _filter(
     n_fft: int,
     hop_length: int,
     config: SeparationConfig,
+    kept: tuple[int, ...],
 ) -> tuple[Float[Array, "group source channel time"], _Tail]:
     """Wiener filter and overlap-add; the samples that later blocks will add to are at the end."""
     n_frames = spectrogram.shape[-1]
@@ -148,8 +162,8 @@ def _filter(
         softmask=config.softmask,
         residual=config.residual or alone,
     )
-    if alone and not config.residual:
-        stems = stems[:, :1]
+    if len(kept) < stems.shape[1]:
+        stems = jnp.stack([stems[:, source] for source in kept], axis=1)
     window = stft.hann_window(n_fft).astype(np.float32)
     frames = jnp.fft.irfft(jnp.swapaxes(stems, -1, -2), n=n_fft, axis=-1)
     total = stft.overlap_add(frames * window[None, None, None, None], hop_length)

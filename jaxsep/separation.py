@@ -151,10 +151,13 @@ class Separator:
             return cut(_group_channels(piece, self.config.n_channels) for piece in open_audio())
 
         def render(
-            estimates: Iterator[rendering.Estimate], n_blocks: int, report: rendering.Report
+            estimates: Iterator[rendering.Estimate],
+            n_blocks: int,
+            report: rendering.Report,
+            kept: tuple[int, ...] | None,
         ) -> hearing.Stems:
             adapted = self._adapted(estimates, config)
-            return rendering.render(adapted, config, **sizes, n_blocks=n_blocks, report=report)
+            return rendering.render(adapted, config, **sizes, n_blocks=n_blocks, report=report, kept=kept)
 
         voices = {place: t for place, t in enumerate(self.targets) if t in adaptation.VOICES}
         stems = hearing.separate(

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from jaxsep import filtering, hearing, passes
+from jaxsep import filtering, hearing, passes, rendering
 from jaxsep.blocks import Block
 from jaxsep.config import SeparationConfig
 from jaxsep.io import zoo
@@ -56,6 +56,19 @@ def test_the_net_of_vocals_hears_the_mean_of_the_song_and_its_stem(n_hearings, w
     if n_hearings > 1:
         once = stems_of(SEPARATOR, audio, n_iters=n_iters, window=window)
         assert np.abs(made - once).max() > 1e-4
+
+
+def test_stems_of_some_sources_are_those_among_all():
+    config = SeparationConfig(window=WINDOW, n_iters=1)
+    audio = song(397)[None]
+    v = tuple(np.abs(jit_stft(audio, **SIZES))[None] * share for share in (0.2, 0.3, 0.5))
+    block = Block(audio, v[0].shape[-1], audio.shape[-1], True)
+    estimate = rendering.Estimate(block, jit_stft(audio, **SIZES), v)
+
+    def stems(**options):
+        return np.concatenate(list(rendering.render([estimate], config, **SIZES, **options)), axis=-1)
+
+    np.testing.assert_allclose(stems(kept=(2, 0)), stems()[:, [2, 0]], rtol=0, atol=1e-6)
 
 
 def test_nets_joined_and_alone_agree(monkeypatch):

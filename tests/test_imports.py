@@ -9,7 +9,7 @@ import jaxsep
 ROOT = Path(jaxsep.__file__).parent
 
 ORDER = [
-    ["config", "batches", "memory", "one_core", "planes"],
+    ["config", "batches", "memory", "one_core", "planes", "cache_blocks"],
     [
         "stft",
         "products",
