@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 __all__ = ["concatenated_over_rows", "summed_over_rows"]
 
 _BLOCK_ELEMENTS = 2**17  # half a MiB of float32: two or three such stay in a core's second-level cache
-_LEAST_ROWS = 256  # fewer make matrix products slow
+_LEAST_ROWS = 512  # fewer make matrix products slow: with 256 an update takes a seventh more on an Intel Xeon
 
 RowFunction = Callable[[Float[Array, "row frame"], Float[Array, "row component"]], Any]
 
