@@ -164,7 +164,7 @@ def _model(
         return v
     n_freq, n_frames = mixture.shape
     w, h = _start(v[again], mixture)
-    apart = partial(_factorise, offset=jnp.zeros_like(mixture), n_steps=N_START)
+    apart = partial(_factorise, offset=jnp.zeros((), v.dtype), n_steps=N_START)
     w, h = over_batch(apart, (v[again], w, h), (2, 2, 2))
     # Side by side they are one factorisation of the mixture.
     w, h = jnp.moveaxis(w, 0, 1).reshape(n_freq, -1), h.reshape(-1, n_frames)
