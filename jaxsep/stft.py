@@ -118,6 +118,8 @@ def stft(
 @partial(jax.jit, static_argnums=(1, 2))
 def _spectrogram(audio: Array, n_fft: int, hop_length: int) -> Complex[Array, "*batch freq frame"]:
     """:func:`frame_spectra` with frames as the last axis: turned while they are in the cache."""
+    n_frames = frame_count(audio.shape[-1], n_fft=n_fft, hop_length=hop_length, center=False)
+    block = _BLOCK_ELEMENTS // (n_fft * max(1, math.prod(audio.shape[:-1])))
 
     def turned(audio: Array) -> Array:
         return jnp.swapaxes(frame_spectra(audio, n_fft, hop_length), -1, -2)
@@ -126,8 +128,6 @@ def _spectrogram(audio: Array, n_fft: int, hop_length: int) -> Complex[Array, "*
         size = (block - 1) * hop_length + n_fft
         return turned(lax.dynamic_slice_in_dim(audio, start * hop_length, size, axis=audio.ndim - 1))
 
-    n_frames = frame_count(audio.shape[-1], n_fft=n_fft, hop_length=hop_length, center=False)
-    block = _BLOCK_ELEMENTS // (n_fft * max(1, math.prod(audio.shape[:-1])))
     if block < _LEAST_FRAMES or n_frames < _LEAST_BLOCKS * block:
         return turned(audio)
     return in_blocks(turned, part, audio, block=block, axis=-1)
